@@ -1,0 +1,1 @@
+//! AnnData (.h5ad) files, read from and written to bytes.

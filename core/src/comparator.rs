@@ -1,0 +1,1 @@
+//! Predictors that MagNet is compared with.

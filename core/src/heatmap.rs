@@ -1,0 +1,1 @@
+//! Values to colours, legends and scale bars.

@@ -1,0 +1,39 @@
+//! MagNet, the multi-level attention graph network of Zhu et al. (MIDL 2025, arXiv 2502.21011), which predicts
+//! gene expression at high resolution from an H&E image.
+//!
+//! The figure in words: the tissue is read at three levels at once. A **bin** (8 or 16 µm, or a 55-100 µm spot) is
+//! encoded by a trainable ResNet; it attends to the **spot** tile and the **region** tile that hold it and to their
+//! neighbours; every level is mixed over its spatial graph; a transformer reads the graph's layers in depth; one head
+//! per level predicts the genes, and a consistency term ties the levels together.
+//!
+//! Everything that must be identical on a workstation GPU, on a CPU and in a browser tab lives here. The crate has no
+//! file system, network, clock, global random numbers or threads, and it never chooses a device.
+//!
+//! # Shape alphabet
+//! `B` bins · `S` spots · `R` regions · `N` nodes of one level · `D` feature width · `F` width of frozen features ·
+//! `K` graph neighbours · `T` graph depth · `H` attention heads · `G` genes · `P` patch side in pixels.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod anndata;
+pub mod batch;
+pub mod bundle;
+pub mod comparator;
+pub mod coordinates;
+pub mod expression;
+pub mod gene_panel;
+pub mod heatmap;
+pub mod layout;
+pub mod level;
+pub mod loss;
+pub mod metrics;
+pub mod model;
+pub mod neighbor_graph;
+pub mod predict;
+pub mod random;
+pub mod slide;
+
+pub use batch::MagNetBatch;
+pub use bundle::Bundle;
+pub use gene_panel::GenePanel;
+pub use level::{Level, LevelGeometry, PerLevel};
+pub use model::{MagNet, MagNetConfig};

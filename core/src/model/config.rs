@@ -1,0 +1,257 @@
+//! Every width, depth, weight and switch of the model.
+
+use serde::{Deserialize, Serialize};
+
+use crate::level::{LevelGeometry, PerLevel};
+
+/// The model's configuration; it travels with the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MagNetConfig {
+    /// What each level sees and predicts.
+    pub levels: PerLevel<LevelGeometry>,
+    /// Number of genes `G`.
+    pub genes: usize,
+    /// Feature width `D`.
+    pub width: usize,
+    /// Graph neighbours `K` of every level.
+    pub neighbors: usize,
+    /// Whether the spot and region levels exist (off: the single-level ablation).
+    pub wide_levels: bool,
+    /// The trainable encoder of bin patches.
+    pub patch_encoder: PatchEncoderConfig,
+    /// Where the features of spots and regions come from.
+    pub wide_features: WideFeatures,
+    /// Attention of a bin over its wide context.
+    pub cross_level: CrossLevelConfig,
+    /// Graph attention within each level.
+    pub graph: GraphConfig,
+    /// Transformer over the graph's layers.
+    pub depth: DepthConfig,
+    /// Dropout before each gene head.
+    pub head_dropout: f64,
+    /// The hybrid loss.
+    pub loss: LossConfig,
+}
+
+impl Default for MagNetConfig {
+    /// The paper's model at 0.25 µm/px on 8 µm bins.
+    fn default() -> Self {
+        Self {
+            levels: PerLevel {
+                bin: LevelGeometry { tile_um: 8.0, patch_um: 28.0, patch_px: 112 },
+                spot: LevelGeometry { tile_um: 56.0, patch_um: 56.0, patch_px: 224 },
+                region: LevelGeometry { tile_um: 128.0, patch_um: 128.0, patch_px: 512 },
+            },
+            genes: 250,
+            width: 1024,
+            neighbors: 8,
+            wide_levels: true,
+            patch_encoder: PatchEncoderConfig::default(),
+            wide_features: WideFeatures::default(),
+            cross_level: CrossLevelConfig::default(),
+            graph: GraphConfig::default(),
+            depth: DepthConfig::default(),
+            head_dropout: 0.0,
+            loss: LossConfig::default(),
+        }
+    }
+}
+
+/// Depth of a ResNet (He et al. 2016).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResNetDepth {
+    /// Basic blocks 2, 2, 2, 2.
+    #[serde(rename = "resnet18")]
+    ResNet18,
+    /// Basic blocks 3, 4, 6, 3.
+    #[serde(rename = "resnet34")]
+    ResNet34,
+    /// Bottlenecks 3, 4, 6, 3.
+    #[serde(rename = "resnet50")]
+    ResNet50,
+    /// Bottlenecks 3, 4, 23, 3.
+    #[serde(rename = "resnet101")]
+    ResNet101,
+    /// Bottlenecks 3, 8, 36, 3.
+    #[serde(rename = "resnet152")]
+    ResNet152,
+}
+
+/// How the last feature map becomes one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The mean over the map, as published.
+    #[default]
+    Mean,
+    /// Mean and standard deviation over the map, side by side: keeps texture that the mean loses.
+    MeanStd,
+}
+
+/// The trainable ResNet that reads bin patches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PatchEncoderConfig {
+    /// Block type and count.
+    pub depth: ResNetDepth,
+    /// Factor on every channel count (64, 128, 256, 512 at 1.0).
+    pub width_multiplier: f64,
+    /// Number of stages used, 1 to 4; fewer keep a finer map and fewer parameters.
+    pub stages: usize,
+    /// From map to vector.
+    pub pooling: Pooling,
+    /// Dropout on the pooled vector.
+    pub dropout: f64,
+}
+
+impl Default for PatchEncoderConfig {
+    fn default() -> Self {
+        Self {
+            depth: ResNetDepth::ResNet50,
+            width_multiplier: 1.0,
+            stages: 4,
+            pooling: Pooling::Mean,
+            dropout: 0.0,
+        }
+    }
+}
+
+/// Where the features of the wide levels come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "from", deny_unknown_fields)]
+pub enum WideFeatures {
+    /// The bin encoder reads the wide patches too.
+    #[default]
+    Shared,
+    /// A frozen pretrained encoder, computed once and cached.
+    Frozen {
+        /// Feature width `F`.
+        width: usize,
+    },
+    /// A feature matrix made elsewhere (UNI, CONCH, Virchow2, …).
+    File {
+        /// Feature width `F`.
+        width: usize,
+    },
+}
+
+/// Attention of a bin over its parent tile and the parent's neighbours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CrossLevelConfig {
+    /// Off: the ablation without cross-level attention.
+    pub enabled: bool,
+    /// Attention heads `H`; divides the width.
+    pub heads: usize,
+    /// Dropout on the attention weights.
+    pub dropout: f64,
+    /// Whether the context holds the parent's neighbours as well as the parent.
+    pub neighbors: bool,
+}
+
+impl Default for CrossLevelConfig {
+    fn default() -> Self {
+        Self { enabled: true, heads: 8, dropout: 0.1, neighbors: true }
+    }
+}
+
+/// Which attention the graph layers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GraphAttentionKind {
+    /// Veličković et al. 2018: the score is a sum of a term of the node and a term of the neighbour.
+    #[default]
+    Gat,
+    /// Brody et al. 2022: the non-linearity comes before the score vector.
+    Gatv2,
+}
+
+/// Graph attention within a level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GraphConfig {
+    /// Off: the ablation without the graph (each of the `T` layers sees the node alone).
+    pub enabled: bool,
+    /// Stacked layers `T`, which is the reach in hops.
+    pub layers: usize,
+    /// Attention heads `H`; divides the width.
+    pub heads: usize,
+    /// The score's form.
+    pub attention: GraphAttentionKind,
+    /// Dropout on the attention weights.
+    pub dropout: f64,
+}
+
+impl Default for GraphConfig {
+    fn default() -> Self {
+        Self { enabled: true, layers: 3, heads: 8, attention: GraphAttentionKind::Gat, dropout: 0.0 }
+    }
+}
+
+/// Transformer encoder over the `T` layer outputs of a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DepthConfig {
+    /// Off: the ablation without it (the mean over the layers stands in).
+    pub enabled: bool,
+    /// Encoder layers.
+    pub layers: usize,
+    /// Attention heads; divides the width.
+    pub heads: usize,
+    /// Feed-forward width as a multiple of `D`.
+    pub feed_forward: usize,
+    /// Dropout in the encoder.
+    pub dropout: f64,
+    /// Whether the bin's sequence also holds the layer outputs of its parent spot and region (`3·T` tokens).
+    pub wide_tokens: bool,
+}
+
+impl Default for DepthConfig {
+    fn default() -> Self {
+        Self { enabled: true, layers: 3, heads: 8, feed_forward: 4, dropout: 0.1, wide_tokens: true }
+    }
+}
+
+/// In which units the loss compares prediction and label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossUnits {
+    /// As the labels are, as published.
+    #[default]
+    Label,
+    /// After subtracting each gene's training mean and dividing by its training standard deviation, so that every
+    /// gene weighs the same.
+    Standardized,
+}
+
+/// Weights of the hybrid loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossConfig {
+    /// Weight of the mean squared error of the bins.
+    pub mse_bin: f64,
+    /// Weight of `1 − Pearson` of the bins.
+    pub pcc_bin: f64,
+    /// Weight of the mean squared error of spots and of regions, each (0 as published).
+    pub mse_wide: f64,
+    /// Weight of `1 − Pearson` of spots and of regions, each.
+    pub pcc_wide: f64,
+    /// Weight of the consistency between adjacent levels.
+    pub consistency: f64,
+    /// Units in which all terms are computed.
+    pub units: LossUnits,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            mse_bin: 0.75,
+            pcc_bin: 0.10,
+            mse_wide: 0.0,
+            pcc_wide: 0.05,
+            consistency: 0.05,
+            units: LossUnits::Label,
+        }
+    }
+}
