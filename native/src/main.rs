@@ -1,2 +1,2 @@
-//! Skeleton.
+//! The `magnet-native` program.
 fn main() {}

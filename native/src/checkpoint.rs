@@ -1,0 +1,1 @@
+//! Whole generations of a training run's state, written atomically.

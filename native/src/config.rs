@@ -1,0 +1,1 @@
+//! Run configuration: presets, TOML files and `--set key=value`.

@@ -1,0 +1,1 @@
+//! The demo: synthetic tissue to report in minutes.

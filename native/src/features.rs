@@ -1,0 +1,1 @@
+//! Features of frozen encoders and of files, cached on disk.

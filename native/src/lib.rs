@@ -1,0 +1,17 @@
+//! The native program: files in and out, training, whole slides, reports. The model itself is `magnet-core`.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod dataset;
+pub mod demo;
+pub mod device;
+pub mod doctor;
+pub mod evaluate;
+pub mod features;
+pub mod files;
+pub mod predict;
+pub mod report;
+pub mod synthetic;
+pub mod train;

@@ -1,0 +1,1 @@
+//! Synthetic H&E tissue whose expression follows a known program.
