@@ -4,10 +4,12 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod dataset;
 pub mod demo;
 pub mod device;
 pub mod doctor;
+pub mod error;
 pub mod evaluate;
 pub mod features;
 pub mod files;

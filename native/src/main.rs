@@ -1,2 +1,38 @@
-//! The `magnet-native` program.
-fn main() {}
+//! The `magnet-native` program: parse, run, print one error, exit.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use magnet_native::cli::{Cli, Command};
+use magnet_native::console::Console;
+use magnet_native::doctor;
+use magnet_native::error::{exit, exit_code, is_broken_pipe};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let console = Console::from(cli.output);
+    match run(&cli.command, &console) {
+        Ok(()) => ExitCode::from(exit::DONE),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(exit::DONE),
+        Err(error) => {
+            console.error(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn run(command: &Command, console: &Console) -> anyhow::Result<()> {
+    match command {
+        Command::Doctor(args) => doctor::run(args, console),
+        Command::Completions(args) => completions(args.shell),
+        _ => anyhow::bail!("not wired"),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    // Into memory first: the generator panics on a closed pipe.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "magnet-native", &mut script);
+    std::io::Write::write_all(&mut std::io::stdout().lock(), &script)?;
+    Ok(())
+}
