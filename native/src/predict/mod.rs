@@ -1,1 +1,3 @@
 //! Slide and bundle to map files.
+
+mod positions;

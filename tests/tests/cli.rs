@@ -1,0 +1,72 @@
+//! The command line as a user meets it: help, usage errors, completions, broken pipes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::Read;
+use std::process::Stdio;
+
+use magnet_tests::{command, run, run_line};
+
+const COMMANDS: [&str; 11] = [
+    "demo",
+    "synthesize",
+    "prepare",
+    "prepare st",
+    "prepare visium-hd",
+    "train",
+    "evaluate",
+    "baseline",
+    "predict",
+    "doctor",
+    "completions",
+];
+
+#[test]
+fn every_help_shows_an_example_and_the_output_options() {
+    for name in COMMANDS {
+        let help = run_line(&format!("{name} --help")).success().stdout;
+        assert!(
+            help.contains("Example") && help.contains(&format!("magnet-native {name}")),
+            "{name}: {help}"
+        );
+        assert!(help.contains("--json") && help.contains("--quiet"), "{name}: {help}");
+    }
+    let help = run_line("--help").success().stdout;
+    assert!(help.contains("Exit codes"), "{help}");
+}
+
+#[test]
+fn wrong_usage_exits_2_and_says_what_is_known() {
+    for (line, part) in [
+        ("trian", "train"),
+        ("train --data d --out r", "--train"),
+        ("predict --model m --image i --out o --level cell", "bin, spot, region"),
+        ("doctor --device tpu", "gpu:N"),
+        ("doctor --quiet --verbose", "--verbose"),
+    ] {
+        let run = run_line(line);
+        assert_eq!(run.code, Some(2), "{line}: {}", run.stderr);
+        assert!(run.stderr.contains(part), "{line}: {}", run.stderr);
+        assert!(run.stdout.is_empty(), "{line}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn completions_name_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(["completions", shell]).success().stdout;
+        for word in ["demo", "synthesize", "prepare", "train", "evaluate", "predict", "doctor"] {
+            assert!(script.contains(word), "{shell} lacks {word}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_panic() {
+    let mut child =
+        command(["completions", "zsh"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
