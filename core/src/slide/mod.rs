@@ -1,1 +1,19 @@
-//! The image side of a slide.
+//! The image side of a slide: decoding with limits, patches, tissue, augmentation.
+//!
+//! Slide coordinates are continuous: pixel `(column, row)` covers `column..column+1` by `row..row+1`, so the top left
+//! corner of the image is `(0, 0)` and the middle of its first pixel `(0.5, 0.5)`. What lies beyond the border is
+//! glass: it reads as white.
+
+pub mod augment;
+mod decode;
+mod error;
+mod patch;
+mod pixel_size;
+mod slide_image;
+pub mod tissue_mask;
+
+pub use decode::{DecodeLimits, DecodedImage, ImageFormat, decode};
+pub use error::SlideError;
+pub use slide_image::{BACKGROUND, SlideImage};
+pub use patch::{PatchReader, PxWindow};
+pub use tissue_mask::{TissueMask, TissueMaskConfig, tissue_grid};

@@ -1,1 +1,0 @@
-//! Values to colours, legends and scale bars.

@@ -1,0 +1,153 @@
+//! The pixel size that an image file claims.
+
+use std::io::Cursor;
+
+use tiff::decoder::Decoder;
+use tiff::tags::Tag;
+
+use super::decode::ImageFormat;
+
+/// The pixel sizes that a microscope image can have, in µm. A screen's 72 to 300 dots per inch lie far outside.
+const SENSIBLE_UM: std::ops::RangeInclusive<f64> = 0.05..=20.0;
+
+/// µm per pixel from the file's resolution fields, if both axes agree to 1 % on a sensible size.
+pub(super) fn embedded_um_per_px(bytes: &[u8], format: ImageFormat) -> Option<f64> {
+    let (x, y) = match format {
+        ImageFormat::Png => png_um_per_px(bytes),
+        ImageFormat::Jpeg => jpeg_um_per_px(bytes),
+        ImageFormat::Tiff => tiff_um_per_px(bytes),
+    }?;
+    let sensible = SENSIBLE_UM.contains(&x) && SENSIBLE_UM.contains(&y) && (x - y).abs() <= 0.01 * x;
+    sensible.then_some((x + y) / 2.0)
+}
+
+fn png_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
+    let reader = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: 1 << 20 });
+    let dims = reader.read_info().ok()?.info().pixel_dims?;
+    (dims.unit == png::Unit::Meter).then(|| (1e6 / f64::from(dims.xppu), 1e6 / f64::from(dims.yppu)))
+}
+
+fn tiff_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
+    let mut decoder = Decoder::new(Cursor::new(bytes)).ok()?;
+    let um_per_unit = match decoder.find_tag(Tag::ResolutionUnit).ok()?.map(|unit| unit.into_u16()) {
+        None | Some(Ok(2)) => 25_400.0,
+        Some(Ok(3)) => 10_000.0,
+        _ => return None,
+    };
+    let mut um_per_px = |tag| {
+        let pixels_per_unit = match decoder.find_tag(tag).ok()?? {
+            tiff::decoder::ifd::Value::Rational(numerator, denominator) => {
+                f64::from(numerator) / f64::from(denominator)
+            }
+            value => value.into_f64().ok()?,
+        };
+        Some(um_per_unit / pixels_per_unit)
+    };
+    Some((um_per_px(Tag::XResolution)?, um_per_px(Tag::YResolution)?))
+}
+
+fn jpeg_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
+    // JFIF puts its segment first: "JFIF\0", version (2), unit (1), x density (2), y density (2).
+    let (_, data) = jpeg_segments(bytes).find(|(marker, data)| *marker == 0xE0 && data.starts_with(b"JFIF\0"))?;
+    let um_per_unit = match data.get(7)? {
+        1 => 25_400.0,
+        2 => 10_000.0,
+        _ => return None,
+    };
+    let density = |at: usize| Some(f64::from(u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?])));
+    Some((um_per_unit / density(8)?, um_per_unit / density(10)?))
+}
+
+/// Where the first scan of a JPEG begins: the offset of its start-of-scan marker.
+pub(super) fn jpeg_first_scan(bytes: &[u8]) -> Option<usize> {
+    let mut segments = jpeg_segments(bytes);
+    while segments.next().is_some() {}
+    let marker = bytes.get(segments.offset..segments.offset + 2)?;
+    (marker == [0xFF, 0xDA]).then_some(segments.offset)
+}
+
+/// The segments of a JPEG before its first scan, as (marker, content).
+fn jpeg_segments(bytes: &[u8]) -> JpegSegments<'_> {
+    JpegSegments { bytes, offset: 2 }
+}
+
+struct JpegSegments<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Iterator for JpegSegments<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // Fill bytes may stand before a marker.
+        while self.bytes.get(self.offset) == Some(&0xFF) && self.bytes.get(self.offset + 1) == Some(&0xFF) {
+            self.offset += 1;
+        }
+        let &[0xFF, marker, high, low] = self.bytes.get(self.offset..self.offset + 4)? else { return None };
+        if matches!(marker, 0xDA | 0xD9) {
+            return None;
+        }
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let data = self.bytes.get(self.offset + 4..(self.offset + 2).checked_add(length)?)?;
+        self.offset += 2 + length;
+        Some((marker, data))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DecodeLimits, decode};
+    use image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
+
+    fn embedded(bytes: &[u8]) -> Option<f64> {
+        decode(bytes, &DecodeLimits::default()).unwrap().embedded_um_per_px
+    }
+
+    fn png(pixels_per_metre: (u32, u32), unit: png::Unit) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 2, 2);
+        encoder.set_color(png::ColorType::Rgb);
+        let (xppu, yppu) = pixels_per_metre;
+        encoder.set_pixel_dims(Some(png::PixelDimensions { xppu, yppu, unit }));
+        encoder.write_header().unwrap().write_image_data(&[9; 12]).unwrap();
+        bytes
+    }
+
+    fn tiff(pixels_per_cm: u32) -> Vec<u8> {
+        use tiff::encoder::{Rational, TiffEncoder, colortype::RGB8};
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
+        let mut image = encoder.new_image::<RGB8>(2, 2).unwrap();
+        image.resolution(tiff::tags::ResolutionUnit::Centimeter, Rational { n: pixels_per_cm, d: 1 });
+        image.write_data(&[9; 12]).unwrap();
+        bytes.into_inner()
+    }
+
+    fn jpeg(density: (u16, u16), unit: PixelDensityUnit) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = JpegEncoder::new(&mut bytes);
+        encoder.set_pixel_density(PixelDensity { density, unit });
+        encoder.encode(&[9; 12], 2, 2, image::ExtendedColorType::Rgb8).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn microscope_resolutions_are_read() {
+        let near = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 1e-4 * expected;
+        assert!(near(embedded(&png((2_000_000, 2_000_000), png::Unit::Meter)), 0.5));
+        assert!(near(embedded(&tiff(40_000)), 0.25));
+        assert!(near(embedded(&jpeg((14_493, 14_493), PixelDensityUnit::Centimeters)), 0.69));
+    }
+
+    #[test]
+    fn a_screen_resolution_is_no_pixel_size() {
+        assert_eq!(embedded(&png((2835, 2835), png::Unit::Meter)), None);
+        assert_eq!(embedded(&png((2_000_000, 2_000_000), png::Unit::Unspecified)), None);
+        assert_eq!(embedded(&png((2_000_000, 1_000_000), png::Unit::Meter)), None);
+        assert_eq!(embedded(&tiff(28)), None);
+        assert_eq!(embedded(&tiff(0)), None);
+        assert_eq!(embedded(&jpeg((72, 72), PixelDensityUnit::Inches)), None);
+        assert_eq!(embedded(&jpeg((1, 1), PixelDensityUnit::PixelAspectRatio)), None);
+    }
+}
