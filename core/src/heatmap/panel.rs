@@ -149,7 +149,9 @@ impl Panel {
         }
         let opacity = if config.opacity.is_finite() { config.opacity.clamp(0.0, 1.0) } else { 1.0 };
         match config.mark {
-            Mark::Square { side_um } => draw_squares(&mut canvas, config, side_um / um_per_px, um_per_px, opacity),
+            Mark::Square { side_um } => {
+                draw_squares(&mut canvas, config, side_um / um_per_px, um_per_px, opacity)
+            }
             Mark::Disc { diameter_um } => {
                 // A disc that would vanish between pixels is drawn at the size of one.
                 let radius = (diameter_um / um_per_px / 2.0).max(0.6);
@@ -180,7 +182,8 @@ fn empty_panel(view: View, max_side_px: u32) -> Result<(Canvas, f64), HeatmapErr
         return Err(setting("max_side_px", "16 to 8192", max_side_px));
     }
     let sides_fit = view.width_um > 0.0 && view.height_um > 0.0;
-    let all_finite = [view.left_um, view.top_um, view.width_um, view.height_um].iter().all(|um| um.is_finite());
+    let all_finite =
+        [view.left_um, view.top_um, view.width_um, view.height_um].iter().all(|um| um.is_finite());
     if !(sides_fit && all_finite) {
         return Err(setting("view", "finite sides above 0 µm", format!("{view:?}")));
     }
@@ -302,9 +305,14 @@ mod tests {
         let centers = [SlideUm { x: 30.0, y: 70.0 }];
         let panel = Panel::draw(&config(&centers, &[1.0], 20.0, 100.0)).unwrap();
         assert_eq!(panel.um_per_px, 1.0);
-        for (x, y, inside) in
-            [(20, 60, true), (39, 79, true), (19, 60, false), (40, 79, false), (30, 59, false), (30, 80, false)]
-        {
+        for (x, y, inside) in [
+            (20, 60, true),
+            (39, 79, true),
+            (19, 60, false),
+            (40, 79, false),
+            (30, 59, false),
+            (30, 80, false),
+        ] {
             let expected = if inside { ColorMap::Viridis.color(1.0) } else { [255; 3] };
             assert_eq!(panel.canvas.pixel(x, y), Some(expected), "({x}, {y})");
         }

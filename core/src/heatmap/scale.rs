@@ -102,13 +102,21 @@ impl ScaleBar {
 /// The smallest 1, 2 or 5 times a power of ten that is at least `value`.
 fn nice_at_least(value: f64) -> f64 {
     let power = power_of_ten(value);
-    [1.0, 2.0, 5.0].into_iter().map(|step| step * power).find(|&step| step >= value * (1.0 - 1e-9)).unwrap_or(10.0 * power)
+    [1.0, 2.0, 5.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|&step| step >= value * (1.0 - 1e-9))
+        .unwrap_or(10.0 * power)
 }
 
 /// The largest 1, 2 or 5 times a power of ten that is at most `value`.
 fn nice_at_most(value: f64) -> f64 {
     let power = power_of_ten(value);
-    [5.0, 2.0].into_iter().map(|step| step * power).find(|&step| step <= value * (1.0 + 1e-9)).unwrap_or(power)
+    [5.0, 2.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|&step| step <= value * (1.0 + 1e-9))
+        .unwrap_or(power)
 }
 
 /// The largest power of ten that is at most `value`, exact for whole powers.

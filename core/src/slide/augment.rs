@@ -150,8 +150,7 @@ impl StainChange {
     /// Applies the change to interleaved RGB pixels.
     pub fn apply(&self, rgb: &mut [u8]) {
         let Some((matrix, offset)) = &self.map else { return };
-        let density: [f32; 256] =
-            std::array::from_fn(|value| -((value as f32 + 1.0) / 256.0).ln());
+        let density: [f32; 256] = std::array::from_fn(|value| -((value as f32 + 1.0) / 256.0).ln());
         let (pixels, _) = rgb.as_chunks_mut::<3>();
         for pixel in pixels {
             let od = pixel.map(|value| density[usize::from(value)]);
@@ -197,7 +196,8 @@ mod tests {
     fn the_eight_transforms_differ_and_form_a_group() {
         for side in [4, 5] {
             let patch = square(side);
-            let images: Vec<_> = Dihedral::ALL.iter().map(|&transform| applied(transform, &patch, side)).collect();
+            let images: Vec<_> =
+                Dihedral::ALL.iter().map(|&transform| applied(transform, &patch, side)).collect();
             for (index, image) in images.iter().enumerate() {
                 assert!(!images[..index].contains(image), "transform {index} repeats another");
             }
@@ -217,9 +217,8 @@ mod tests {
         // 0 1
         // 2 3
         let patch: Vec<u8> = (0..4).flat_map(|value| [value; 3]).collect();
-        let corners = |transform| -> Vec<u8> {
-            applied(transform, &patch, 2).iter().step_by(3).copied().collect()
-        };
+        let corners =
+            |transform| -> Vec<u8> { applied(transform, &patch, 2).iter().step_by(3).copied().collect() };
         assert_eq!(corners(Dihedral { flip_x: true, ..Dihedral::IDENTITY }), [1, 0, 3, 2]);
         assert_eq!(corners(Dihedral { flip_y: true, ..Dihedral::IDENTITY }), [2, 3, 0, 1]);
         assert_eq!(corners(Dihedral { transpose: true, ..Dihedral::IDENTITY }), [0, 2, 1, 3]);

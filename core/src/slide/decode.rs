@@ -7,8 +7,11 @@ use image::error::ImageError;
 use image::{DynamicImage, ImageDecoder, Limits};
 
 use super::error::SlideError;
-use super::slide_image::{BACKGROUND, SlideImage};
 use super::pixel_size;
+use super::slide_image::{BACKGROUND, SlideImage};
+
+/// What reading a PNG's header may allocate, whatever the limits say: metadata comes before the pixels.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 /// The formats that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,12 @@ pub struct DecodeLimits {
 impl Default for DecodeLimits {
     /// 30,000 px on a side and 1.2 GB, which is 400 million pixels of 8-bit RGB.
     fn default() -> Self {
-        Self { max_width_px: 30_000, max_height_px: 30_000, max_pixels: 400_000_000, max_bytes: 1_200_000_000 }
+        Self {
+            max_width_px: 30_000,
+            max_height_px: 30_000,
+            max_pixels: 400_000_000,
+            max_bytes: 1_200_000_000,
+        }
     }
 }
 
@@ -85,27 +93,35 @@ impl DecodedImage {
 /// Bytes that are no such image, an image beyond the limits, a truncated or damaged one: see [`SlideError`].
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<DecodedImage, SlideError> {
     let format = format_of(bytes)?;
-    let embedded_um_per_px = pixel_size::embedded_um_per_px(bytes, format);
     let image = match format {
         ImageFormat::Png => {
-            let decoder = PngDecoder::with_limits(Cursor::new(bytes), decoder_limits(limits, limits.max_bytes));
+            // No limit on the sides yet: `check_size` says what the header declares, the decoder would not.
+            let mut header_limits = Limits::no_limits();
+            header_limits.max_alloc = Some(limits.max_bytes.max(MAX_HEADER_BYTES));
+            let decoder = PngDecoder::with_limits(Cursor::new(bytes), header_limits);
             read(decoder.map_err(|error| decode_error(format, error))?, format, limits)?
         }
         ImageFormat::Jpeg => {
-            let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|error| decode_error(format, error))?;
+            let decoder =
+                JpegDecoder::new(Cursor::new(bytes)).map_err(|error| decode_error(format, error))?;
             check_size(&decoder, format, limits)?;
             // The decoder fills what is missing with grey and says nothing.
             if !jpeg_is_complete(bytes) {
-                return Err(SlideError::Truncated { format, detail: "there is no end-of-image marker".into() });
+                return Err(SlideError::Truncated {
+                    format,
+                    detail: "there is no end-of-image marker".into(),
+                });
             }
             read(decoder, format, limits)?
         }
         ImageFormat::Tiff => {
-            let decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(|error| decode_error(format, error))?;
+            let decoder =
+                TiffDecoder::new(Cursor::new(bytes)).map_err(|error| decode_error(format, error))?;
             read(decoder, format, limits)?
         }
     };
     let (width_px, height_px) = (image.width(), image.height());
+    let embedded_um_per_px = pixel_size::embedded_um_per_px(bytes, format);
     Ok(DecodedImage { format, width_px, height_px, rgb: rgb_over_background(image), embedded_um_per_px })
 }
 
@@ -160,7 +176,8 @@ fn decoder_limits(limits: &DecodeLimits, max_alloc: u64) -> Limits {
 }
 
 fn decode_error(format: ImageFormat, error: ImageError) -> SlideError {
-    let truncated = matches!(&error, ImageError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof);
+    let truncated =
+        matches!(&error, ImageError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof);
     // Some decoders wrap the end of the file in their own error; its text is all that is left of it.
     let detail = error.to_string();
     let says_so = ["unexpected end", "failed to fill whole buffer", "exhausted data", "unexpected eof"]
@@ -303,8 +320,7 @@ mod tests {
         let decoded = decode(&encode(&grey, image::ImageFormat::Png), &DecodeLimits::default()).unwrap();
         assert_eq!(decoded.rgb, [77; 18]);
 
-        let deep: DynamicImage =
-            ImageBuffer::<Luma<u16>, _>::from_pixel(3, 2, Luma([200 * 257])).into();
+        let deep: DynamicImage = ImageBuffer::<Luma<u16>, _>::from_pixel(3, 2, Luma([200 * 257])).into();
         for format in [image::ImageFormat::Png, image::ImageFormat::Tiff] {
             let decoded = decode(&encode(&deep, format), &DecodeLimits::default()).unwrap();
             assert_eq!(decoded.rgb, [200; 18]);
@@ -340,7 +356,11 @@ mod tests {
         ] {
             for format in [image::ImageFormat::Png, image::ImageFormat::Jpeg, image::ImageFormat::Tiff] {
                 let error = decode(&encode(&gradient(), format), &limits).unwrap_err();
-                assert_eq!(matches!(error, SlideError::TooManyPixels { .. }), is_pixels, "{format:?} {error}");
+                assert_eq!(
+                    matches!(error, SlideError::TooManyPixels { .. }),
+                    is_pixels,
+                    "{format:?} {error}"
+                );
             }
         }
     }
@@ -384,7 +404,8 @@ mod tests {
             for place in 0..whole.len().min(400) {
                 let mut damaged = whole.clone();
                 damaged[place] ^= 0xA5;
-                let limits = DecodeLimits { max_pixels: 1 << 20, max_bytes: 1 << 22, ..DecodeLimits::default() };
+                let limits =
+                    DecodeLimits { max_pixels: 1 << 20, max_bytes: 1 << 22, ..DecodeLimits::default() };
                 let _ = decode(&damaged, &limits);
             }
         }

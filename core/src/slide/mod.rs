@@ -14,6 +14,6 @@ pub mod tissue_mask;
 
 pub use decode::{DecodeLimits, DecodedImage, ImageFormat, decode};
 pub use error::SlideError;
-pub use slide_image::{BACKGROUND, SlideImage};
 pub use patch::{PatchReader, PxWindow};
+pub use slide_image::{BACKGROUND, SlideImage};
 pub use tissue_mask::{TissueMask, TissueMaskConfig, tissue_grid};

@@ -72,12 +72,7 @@ pub trait PatchReader: Sync {
     ///
     /// # Errors
     /// As [`PatchReader::read_patch`].
-    fn read_patches(
-        &self,
-        centers: &[SlidePx],
-        side_um: f64,
-        out_px: usize,
-    ) -> Result<Vec<u8>, SlideError> {
+    fn read_patches(&self, centers: &[SlidePx], side_um: f64, out_px: usize) -> Result<Vec<u8>, SlideError> {
         let patch_len = out_px.saturating_mul(out_px).saturating_mul(3);
         if patch_len == 0 || centers.is_empty() {
             return Ok(Vec::new());
@@ -104,7 +99,8 @@ mod tests {
 
     /// Red rises by 2 per column, green by 1 per row.
     fn ramp(width: u32, height: u32, um_per_px: f64) -> SlideImage {
-        let rgb = (0..height).flat_map(|y| (0..width).flat_map(move |x| [(x * 2) as u8, y as u8, 7])).collect();
+        let rgb =
+            (0..height).flat_map(|y| (0..width).flat_map(move |x| [(x * 2) as u8, y as u8, 7])).collect();
         SlideImage::new(width, height, rgb, um_per_px).unwrap()
     }
 

@@ -48,7 +48,8 @@ fn tiff_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
 
 fn jpeg_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
     // JFIF puts its segment first: "JFIF\0", version (2), unit (1), x density (2), y density (2).
-    let (_, data) = jpeg_segments(bytes).find(|(marker, data)| *marker == 0xE0 && data.starts_with(b"JFIF\0"))?;
+    let (_, data) =
+        jpeg_segments(bytes).find(|(marker, data)| *marker == 0xE0 && data.starts_with(b"JFIF\0"))?;
     let um_per_unit = match data.get(7)? {
         1 => 25_400.0,
         2 => 10_000.0,

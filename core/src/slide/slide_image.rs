@@ -70,7 +70,8 @@ impl SlideImage {
         out: &mut [u8],
     ) -> Result<(), SlideError> {
         window.check(MAX_WINDOW_PX)?;
-        let (Ok(out_width), Ok(out_height)) = (u32::try_from(out_width_px), u32::try_from(out_height_px)) else {
+        let (Ok(out_width), Ok(out_height)) = (u32::try_from(out_width_px), u32::try_from(out_height_px))
+        else {
             return Err(output_error(out_width_px, out_height_px, out.len()));
         };
         let expected = (out_width_px as u128) * (out_height_px as u128) * 3;

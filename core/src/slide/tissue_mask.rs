@@ -5,8 +5,8 @@
 //! glass can meet; a section that fills the image is then tissue all over, and an empty slide has none.
 
 use super::error::SlideError;
-use super::slide_image::SlideImage;
 use super::patch::PatchReader;
+use super::slide_image::SlideImage;
 use crate::coordinates::{SlidePx, SlideUm, Tile, um_from_tile};
 
 /// Largest side of the picture that the mask is made from, in pixels.
@@ -124,7 +124,8 @@ impl TissueMask {
         }
         let (x, y) = (self.cell_from_px(center.x), self.cell_from_px(center.y));
         let half = side / 2.0;
-        let area = self.sum_at(x + half, y + half) - self.sum_at(x - half, y + half)
+        let area = self.sum_at(x + half, y + half)
+            - self.sum_at(x - half, y + half)
             - self.sum_at(x + half, y - half)
             + self.sum_at(x - half, y - half);
         (area / (side * side)).clamp(0.0, 1.0)
@@ -183,7 +184,8 @@ pub fn tissue_grid(mask: &TissueMask, tile_um: f64, min_fraction: f64) -> Result
     for row in 0..rows as i64 {
         for col in 0..columns as i64 {
             let center = um_from_tile(Tile { row, col }, tile_um);
-            let center_px = SlidePx { x: center.x / mask.slide_um_per_px, y: center.y / mask.slide_um_per_px };
+            let center_px =
+                SlidePx { x: center.x / mask.slide_um_per_px, y: center.y / mask.slide_um_per_px };
             let fraction = mask.fraction(center_px, tile_um);
             // Areas come from sums of large numbers, so a full tile may miss 1 by a rounding error.
             if fraction > 0.0 && fraction + 1e-6 >= min_fraction {
@@ -377,9 +379,8 @@ mod tests {
         let half = picture(100, 60, 8.0, |x, y| if x < 50 && y >= 20 { EOSIN } else { GLASS });
         let mask = TissueMask::find(&half, &TissueMaskConfig::default()).unwrap();
         let grid = tissue_grid(&mask, 80.0, 0.5).unwrap();
-        let expected: Vec<SlideUm> = (2..6)
-            .flat_map(|row| (0..5).map(move |col| um_from_tile(Tile { row, col }, 80.0)))
-            .collect();
+        let expected: Vec<SlideUm> =
+            (2..6).flat_map(|row| (0..5).map(move |col| um_from_tile(Tile { row, col }, 80.0))).collect();
         assert_eq!(grid, expected);
         // Tiles of 160 µm: columns 0..2.5, so the third is half covered.
         let columns = |min| {
