@@ -31,6 +31,7 @@ pub mod neighbor_graph;
 pub mod predict;
 pub mod random;
 pub mod slide;
+pub mod weights;
 
 pub use batch::MagNetBatch;
 pub use bundle::Bundle;

@@ -1,0 +1,442 @@
+//! A module's parameters as named `f32` arrays: what bundles and checkpoints store, compare and digest.
+//!
+//! A name is the path of the module's fields, joined by dots (`patch_encoder.stem.weight`). Running statistics of
+//! normalisation layers are among them.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
+
+/// One array with its shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedArray {
+    /// Extent of each dimension.
+    pub shape: Vec<usize>,
+    /// Row-major values.
+    pub values: Vec<f32>,
+}
+
+/// Arrays by name, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Weights {
+    /// The arrays.
+    pub arrays: BTreeMap<String, NamedArray>,
+}
+
+/// Number format of stored weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32-bit floats: bit for bit what training ended with.
+    #[default]
+    Single,
+    /// 16-bit floats for matrices and kernels; vectors (biases, normalisation statistics) stay 32-bit.
+    Half,
+}
+
+/// Why weights could not be read, written or applied.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The arrays are not those of the module.
+    #[error("the weights do not fit the model: {}", describe_mismatch(.missing, .extra, .misshapen))]
+    Mismatch {
+        /// Names that the module has and the file has not.
+        missing: Vec<String>,
+        /// Names that the file has and the module has not.
+        extra: Vec<String>,
+        /// Names with the expected and the found shape.
+        misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    },
+    /// An array holds a value that is not a finite number.
+    #[error("{name}: value {index} is {value}, expected a finite number")]
+    NotFinite {
+        /// The array's name.
+        name: String,
+        /// Row-major position of the first such value.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// An array's element type is none of f32 and f16.
+    #[error("{name}: expected elements of type F32 or F16, found {found}")]
+    ElementType {
+        /// The array's name.
+        name: String,
+        /// The type found.
+        found: String,
+    },
+    /// The device did not return a parameter.
+    #[error("{name}: could not read the parameter from its device: {reason}")]
+    Device {
+        /// The parameter's name.
+        name: String,
+        /// What the device said.
+        reason: String,
+    },
+}
+
+fn describe_mismatch(
+    missing: &[String],
+    extra: &[String],
+    misshapen: &[(String, Vec<usize>, Vec<usize>)],
+) -> String {
+    let mut parts = Vec::new();
+    if !missing.is_empty() {
+        parts.push(format!("missing {}", list_names(missing)));
+    }
+    if !extra.is_empty() {
+        parts.push(format!("not expected {}", list_names(extra)));
+    }
+    if !misshapen.is_empty() {
+        let shapes: Vec<String> = misshapen
+            .iter()
+            .map(|(name, expected, found)| format!("{name} (expected {expected:?}, found {found:?})"))
+            .collect();
+        parts.push(format!("wrong shape {}", list_names(&shapes)));
+    }
+    parts.join("; ")
+}
+
+/// The first twenty names and how many more there are: a file of another model must not print thousands of lines.
+fn list_names(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    match names.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
+}
+
+impl Weights {
+    /// Reads all parameters and running statistics of `module` from its device.
+    ///
+    /// Reads synchronously, which a browser's GPU cannot do; browsers only load.
+    ///
+    /// # Errors
+    /// [`WeightsError::Device`] if the device fails.
+    pub fn of<M: Module>(module: &M) -> Result<Self, WeightsError> {
+        struct Reader {
+            path: Vec<String>,
+            weights: Weights,
+            error: Option<WeightsError>,
+        }
+        impl ModuleVisitor for Reader {
+            fn enter_module(&mut self, name: &str, _container_type: &str) {
+                self.path.push(name.to_string());
+            }
+            fn exit_module(&mut self, _name: &str, _container_type: &str) {
+                self.path.pop();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let name = self.path.join(".");
+                let tensor = param.transform_for_save().val();
+                let shape = tensor.dims().to_vec();
+                match tensor.try_into_vec_as::<f32>() {
+                    Ok(values) => {
+                        self.weights.arrays.insert(name, NamedArray { shape, values });
+                    }
+                    Err(error) => {
+                        self.error.get_or_insert(WeightsError::Device { name, reason: error.to_string() });
+                    }
+                }
+            }
+        }
+        let mut reader = Reader { path: Vec::new(), weights: Weights::default(), error: None };
+        // `valid` also folds the latest update into the running statistics, which a plain visit would miss.
+        module.valid().visit(&mut reader);
+        match reader.error {
+            Some(error) => Err(error),
+            None => Ok(reader.weights),
+        }
+    }
+
+    /// Puts the arrays into `module`, on the device of each parameter.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`] with every name that is missing, not expected or misshapen; then no weight of the
+    /// given module is used.
+    pub fn load_into<M: Module>(&self, module: M) -> Result<M, WeightsError> {
+        struct Checker<'a> {
+            path: Vec<String>,
+            weights: &'a Weights,
+            seen: Vec<String>,
+            missing: Vec<String>,
+            misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+        }
+        impl ModuleVisitor for Checker<'_> {
+            fn enter_module(&mut self, name: &str, _container_type: &str) {
+                self.path.push(name.to_string());
+            }
+            fn exit_module(&mut self, _name: &str, _container_type: &str) {
+                self.path.pop();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let name = self.path.join(".");
+                // The lazy shape does not run the initialiser, so a hostile configuration allocates nothing here.
+                let expected = param.lazy_shape().to_vec();
+                match self.weights.arrays.get(&name) {
+                    None => self.missing.push(name.clone()),
+                    Some(array) if array.shape != expected => {
+                        self.misshapen.push((name.clone(), expected, array.shape.clone()));
+                    }
+                    Some(_) => {}
+                }
+                self.seen.push(name);
+            }
+        }
+        struct Writer<'a> {
+            path: Vec<String>,
+            weights: &'a Weights,
+        }
+        impl ModuleMapper for Writer<'_> {
+            fn enter_module(&mut self, name: &str, _container_type: &str) {
+                self.path.push(name.to_string());
+            }
+            fn exit_module(&mut self, _name: &str, _container_type: &str) {
+                self.path.pop();
+            }
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let Some(array) = self.weights.arrays.get(&self.path.join(".")) else { return param };
+                let data = TensorData::new(array.values.clone(), array.shape.clone());
+                let tensor = Tensor::from_data(data, &param.lazy_device());
+                let id = param.id;
+                param.transform_for_load(tensor, id)
+            }
+        }
+
+        let mut checker = Checker {
+            path: Vec::new(),
+            weights: self,
+            seen: Vec::new(),
+            missing: Vec::new(),
+            misshapen: Vec::new(),
+        };
+        module.visit(&mut checker);
+        let Checker { seen, missing, misshapen, .. } = checker;
+        let seen: std::collections::BTreeSet<String> = seen.into_iter().collect();
+        let extra: Vec<String> = self.arrays.keys().filter(|name| !seen.contains(*name)).cloned().collect();
+        if !(missing.is_empty() && extra.is_empty() && misshapen.is_empty()) {
+            return Err(WeightsError::Mismatch { missing, extra, misshapen });
+        }
+        Ok(module.map(&mut Writer { path: Vec::new(), weights: self }))
+    }
+
+    /// Total number of values.
+    pub fn len(&self) -> usize {
+        self.arrays.values().map(|array| array.values.len()).sum()
+    }
+
+    /// Whether there is no array.
+    pub fn is_empty(&self) -> bool {
+        self.arrays.is_empty()
+    }
+
+    /// Checks that every value is a finite number.
+    ///
+    /// # Errors
+    /// [`WeightsError::NotFinite`] for the first that is not.
+    pub fn check_finite(&self) -> Result<(), WeightsError> {
+        for (name, array) in &self.arrays {
+            if let Some((index, &value)) = array.values.iter().enumerate().find(|(_, value)| !value.is_finite())
+            {
+                return Err(WeightsError::NotFinite { name: name.clone(), index, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// SHA-256 over names, shapes and values, lower-case hexadecimal. Equal digests mean bit-identical weights.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, array) in &self.arrays {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name.as_bytes());
+            hash.update((array.shape.len() as u64).to_le_bytes());
+            for &extent in &array.shape {
+                hash.update((extent as u64).to_le_bytes());
+            }
+            let bytes: Vec<u8> = array.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            hash.update(&bytes);
+        }
+        hex(&hash.finalize())
+    }
+
+    /// The values as `precision` would store them.
+    pub fn rounded(&self, precision: Precision) -> Self {
+        let mut rounded = self.clone();
+        for array in rounded.arrays.values_mut() {
+            if stored_half(precision, array) {
+                for value in &mut array.values {
+                    *value = half::f16::from_f32(*value).to_f32();
+                }
+            }
+        }
+        rounded
+    }
+
+    /// The arrays as safetensors entries, each name preceded by `prefix`.
+    pub fn to_entries(&self, prefix: &str, precision: Precision) -> Vec<StoredArray> {
+        self.arrays
+            .iter()
+            .map(|(name, array)| {
+                let half = stored_half(precision, array);
+                let bytes = if half {
+                    array.values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect()
+                } else {
+                    array.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+                };
+                let dtype = if half { Dtype::F16 } else { Dtype::F32 };
+                StoredArray { name: format!("{prefix}{name}"), shape: array.shape.clone(), dtype, bytes }
+            })
+            .collect()
+    }
+
+    /// The arrays of a safetensors file whose names begin with `prefix`, without it.
+    ///
+    /// # Errors
+    /// [`WeightsError::ElementType`] if an array is neither f32 nor f16.
+    pub fn from_safetensors(file: &SafeTensors<'_>, prefix: &str) -> Result<Self, WeightsError> {
+        let mut weights = Weights::default();
+        for (name, view) in file.iter() {
+            if let Some(name) = name.strip_prefix(prefix) {
+                weights.arrays.insert(name.to_string(), array_from_view(name, &view)?);
+            }
+        }
+        Ok(weights)
+    }
+}
+
+fn stored_half(precision: Precision, array: &NamedArray) -> bool {
+    precision == Precision::Half && array.shape.len() > 1
+}
+
+fn array_from_view(name: &str, view: &TensorView<'_>) -> Result<NamedArray, WeightsError> {
+    let bytes = view.data();
+    let values = match view.dtype() {
+        Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|&chunk| f32::from_le_bytes(chunk)).collect(),
+        Dtype::F16 => {
+            bytes.as_chunks::<2>().0.iter().map(|&chunk| half::f16::from_le_bytes(chunk).to_f32()).collect()
+        }
+        other => {
+            return Err(WeightsError::ElementType { name: name.to_string(), found: format!("{other:?}") });
+        }
+    };
+    Ok(NamedArray { shape: view.shape().to_vec(), values })
+}
+
+/// One array as it lies in a safetensors file.
+#[derive(Debug, Clone)]
+pub struct StoredArray {
+    /// Name in the file.
+    pub name: String,
+    /// Extent of each dimension.
+    pub shape: Vec<usize>,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Little-endian elements, row-major.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes entries and one metadata string under `key` as a safetensors file. The same input gives the same bytes.
+///
+/// # Errors
+/// What safetensors says, if the header would be too large.
+pub fn safetensors_bytes(
+    entries: &[StoredArray],
+    key: &str,
+    metadata: String,
+) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+    let mut views = Vec::with_capacity(entries.len());
+    for entry in entries {
+        views.push((entry.name.as_str(), TensorView::new(entry.dtype, entry.shape.clone(), &entry.bytes)?));
+    }
+    // One key only: with several, a hash map would order them differently from run to run.
+    safetensors::serialize(views, Some(std::collections::HashMap::from([(key.to_string(), metadata)])))
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{BatchNormConfig, LinearConfig};
+    use burn::tensor::Device;
+
+    fn weights() -> Weights {
+        let arrays = [
+            ("bias".to_string(), NamedArray { shape: vec![2], values: vec![0.1, -0.3] }),
+            ("weight".to_string(), NamedArray { shape: vec![3, 2], values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 0.1] }),
+        ];
+        Weights { arrays: arrays.into() }
+    }
+
+    #[test]
+    fn a_module_gives_back_what_was_put_in() {
+        let module = LinearConfig::new(3, 2).init(&Device::flex());
+        let loaded = weights().load_into(module).unwrap();
+        assert_eq!(Weights::of(&loaded).unwrap(), weights());
+    }
+
+    #[test]
+    fn every_mismatch_is_listed_at_once() {
+        let module = LinearConfig::new(3, 2).init(&Device::flex());
+        let mut wrong = weights();
+        wrong.arrays.remove("bias");
+        wrong.arrays.insert("gamma".into(), NamedArray { shape: vec![1], values: vec![0.0] });
+        wrong.arrays.get_mut("weight").unwrap().shape = vec![2, 3];
+        let message = wrong.load_into(module).unwrap_err().to_string();
+        for part in ["missing bias", "not expected gamma", "weight (expected [3, 2], found [2, 3])"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_latest_update_of_running_statistics_is_read() {
+        let device = Device::flex().autodiff();
+        let norm = BatchNormConfig::new(1).init(&device);
+        let input = Tensor::<3>::full([4, 1, 2], 10.0, &device);
+        norm.forward(input);
+        let read = Weights::of(&norm).unwrap();
+        // Momentum 0.1: 0.9 · 0 + 0.1 · 10.
+        let mean = read.arrays.get("running_mean").unwrap().values[0];
+        assert!((mean - 1.0).abs() < 1e-6, "{mean}");
+    }
+
+    #[test]
+    fn a_digest_sees_one_changed_bit_and_a_moved_boundary() {
+        let base = weights().digest();
+        assert_eq!(base, weights().digest());
+        let mut changed = weights();
+        changed.arrays.get_mut("bias").unwrap().values[0] = f32::from_bits(0.1f32.to_bits() + 1);
+        assert_ne!(base, changed.digest());
+        let mut reshaped = weights();
+        reshaped.arrays.get_mut("weight").unwrap().shape = vec![2, 3];
+        assert_ne!(base, reshaped.digest());
+    }
+
+    #[test]
+    fn half_precision_halves_matrices_and_keeps_vectors() {
+        let entries = weights().to_entries("m.", Precision::Half);
+        assert_eq!((entries[0].name.as_str(), entries[0].bytes.len()), ("m.bias", 8));
+        assert_eq!((entries[1].name.as_str(), entries[1].bytes.len()), ("m.weight", 12));
+        let bytes = safetensors_bytes(&entries, "k", "v".into()).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(Weights::from_safetensors(&file, "m.").unwrap(), weights().rounded(Precision::Half));
+    }
+
+    #[test]
+    fn not_a_number_is_named() {
+        let mut wrong = weights();
+        wrong.arrays.get_mut("weight").unwrap().values[4] = f32::NAN;
+        let message = wrong.check_finite().unwrap_err().to_string();
+        assert!(message.contains("weight: value 4 is NaN"), "{message}");
+    }
+}

@@ -1,1 +1,0 @@
-//! Run configuration: presets, TOML files and `--set key=value`.

@@ -1,0 +1,105 @@
+use super::*;
+
+fn load(set: &[&str]) -> anyhow::Result<RunConfig> {
+    let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+    RunConfig::load(Some("st-small"), None, &set)
+}
+
+fn refused(set: &[&str]) -> String {
+    load(set).unwrap_err().to_string()
+}
+
+#[test]
+fn every_preset_is_valid_and_survives_its_own_file() {
+    for (name, _) in PRESETS {
+        let config = RunConfig::preset(name).unwrap();
+        config.validate(name).unwrap();
+        assert_eq!(config.preset, name);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, config.to_toml().unwrap()).unwrap();
+        let read = RunConfig::load(None, Some(&path), &[]).unwrap();
+        assert_eq!(read.to_toml().unwrap(), config.to_toml().unwrap());
+        assert_eq!(read.digest().unwrap(), config.digest().unwrap());
+        assert_eq!(read.model.genes, read.data.genes);
+    }
+}
+
+#[test]
+fn later_layers_override_earlier_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, "preset = \"demo\"\n[train]\nepochs = 3\nlearning_rate = 1\n").unwrap();
+    let set = ["train.epochs=4".to_string(), "data.gene_selection=most_variable".to_string()];
+    let config = RunConfig::load(None, Some(&path), &set).unwrap();
+    assert_eq!(config.preset, "demo");
+    assert_eq!((config.train.epochs, config.train.learning_rate), (4, 1.0));
+    assert_eq!(config.data.gene_selection, GeneSelection::MostVariable);
+    let other = RunConfig::load(Some("st-small"), Some(&path), &set).unwrap();
+    assert_eq!(other.preset, "st-small");
+}
+
+#[test]
+fn a_changed_setting_changes_the_digest() {
+    let base = load(&[]).unwrap();
+    assert_ne!(base.digest().unwrap(), load(&["train.seed=1"]).unwrap().digest().unwrap());
+}
+
+#[test]
+fn another_kind_brings_its_own_keys() {
+    let config = load(&["train.optimizer.kind=sgd", "train.optimizer.momentum=0.5"]).unwrap();
+    let expected = OptimizerConfig::Sgd { momentum: 0.5, nesterov: false, weight_decay: 0.0 };
+    assert_eq!(config.train.optimizer, expected);
+    let message = refused(&["train.optimizer.kind=sgd", "train.optimizer.beta_1=0.5"]);
+    assert!(message.contains("train.optimizer.beta_1"), "{message}");
+    let message = refused(&["train.optimizer.kind=adam"]);
+    assert!(message.contains("one of sgd, adamw") && message.contains("found adam"), "{message}");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest() {
+    for (set, nearest) in [
+        ("train.epoch=3", "`train.epochs`"),
+        ("train.learing_rate=3", "`train.learning_rate`"),
+        ("epochs=3", "`train.epochs`"),
+        ("model.graph.layer=2", "`model.graph.layers`"),
+        ("model.levels.spot.patch_pixels=2", "patch_px`"),
+    ] {
+        let message = refused(&[set]);
+        assert!(message.contains(nearest), "{message}");
+        assert!(message.contains(&format!("--set {set}")), "{message}");
+    }
+}
+
+#[test]
+fn wrong_values_name_key_expected_and_found() {
+    for (set, parts) in [
+        ("train.epochs=many", ["train.epochs", "an integer", "many"]),
+        ("train.epochs=1.5", ["train.epochs", "an integer", "1.5"]),
+        ("train.epochs=0", ["train.epochs", "at least 1", "0"]),
+        ("train.learning_rate=-1", ["train.learning_rate", "above 0", "-1"]),
+        ("train.learning_rate=nan", ["train.learning_rate", "above 0", "NaN"]),
+        ("train.augmentation=true", ["train.augmentation", "a table", "true"]),
+        ("train.ema_decay=1", ["train.ema_decay", "below 1", "1"]),
+        ("model.patch_encoder.depth=resnet19", ["depth", "resnet18", "resnet19"]),
+        ("data.gene_selection=file", ["data.gene_file", "exactly when", "\"\""]),
+        ("model.genes=3", ["model.genes", "data.genes", ""]),
+        ("train.epochs", ["--set", "key=value", "no `=`"]),
+    ] {
+        let message = refused(&[set]);
+        for part in parts {
+            assert!(message.contains(part), "{set}: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.toml");
+    std::fs::write(&path, "[train\n").unwrap();
+    let message = RunConfig::load(None, Some(&path), &[]).unwrap_err().to_string();
+    assert!(message.contains("broken.toml") && message.contains("TOML"), "{message}");
+    let missing = RunConfig::load(None, Some(&folder.path().join("none.toml")), &[]).unwrap_err();
+    assert!(missing.to_string().contains("none.toml"));
+}

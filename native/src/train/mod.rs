@@ -1,0 +1,5 @@
+//! The training loop.
+
+pub mod ema;
+pub mod optimizer;
+pub mod schedule;
