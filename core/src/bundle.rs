@@ -238,7 +238,11 @@ impl Bundle {
                 Some(frozen)
             }
             (WideFeatures::Frozen { .. }, _) => {
-                return Err(inconsistent("frozen encoder", "its weights, as model.wide_features asks", "none"));
+                return Err(inconsistent(
+                    "frozen encoder",
+                    "its weights, as model.wide_features asks",
+                    "none",
+                ));
             }
             (_, _) if !frozen.is_empty() => {
                 return Err(inconsistent(
@@ -301,7 +305,8 @@ fn parse_document(json: &str) -> Result<Document, BundleError> {
     struct VersionOnly {
         format_version: serde_json::Value,
     }
-    let version: VersionOnly = serde_json::from_str(json).map_err(|e| BundleError::Metadata(e.to_string()))?;
+    let version: VersionOnly =
+        serde_json::from_str(json).map_err(|e| BundleError::Metadata(e.to_string()))?;
     if version.format_version != serde_json::Value::from(FORMAT_VERSION) {
         return Err(BundleError::FormatVersion { found: version.format_version.to_string() });
     }
@@ -324,7 +329,11 @@ fn check_digest(field: &str, expected: &str, weights: &Weights) -> Result<(), Bu
 fn check_metadata(metadata: &BundleMetadata) -> Result<(), BundleError> {
     let genes = metadata.config.genes;
     let count = |field: &str, found: usize| {
-        if found == genes { Ok(()) } else { Err(inconsistent(field, format!("{genes} genes"), found.to_string())) }
+        if found == genes {
+            Ok(())
+        } else {
+            Err(inconsistent(field, format!("{genes} genes"), found.to_string()))
+        }
     };
     count("gene panel ids", metadata.panel.ids.len())?;
     count("gene panel symbols", metadata.panel.symbols.len())?;
@@ -333,7 +342,11 @@ fn check_metadata(metadata: &BundleMetadata) -> Result<(), BundleError> {
         count(&format!("{level} gene standard deviations"), statistics.sd.len())?;
         let numbers = statistics.mean.iter().chain(&statistics.sd);
         if let Some(value) = numbers.into_iter().find(|value| !value.is_finite()) {
-            return Err(inconsistent(format!("{level} gene statistics"), "finite numbers", value.to_string()));
+            return Err(inconsistent(
+                format!("{level} gene statistics"),
+                "finite numbers",
+                value.to_string(),
+            ));
         }
     }
     if let Some(held_out) = &metadata.held_out {

@@ -239,7 +239,8 @@ impl Weights {
     /// [`WeightsError::NotFinite`] for the first that is not.
     pub fn check_finite(&self) -> Result<(), WeightsError> {
         for (name, array) in &self.arrays {
-            if let Some((index, &value)) = array.values.iter().enumerate().find(|(_, value)| !value.is_finite())
+            if let Some((index, &value)) =
+                array.values.iter().enumerate().find(|(_, value)| !value.is_finite())
             {
                 return Err(WeightsError::NotFinite { name: name.clone(), index, value });
             }
@@ -373,7 +374,10 @@ mod tests {
     fn weights() -> Weights {
         let arrays = [
             ("bias".to_string(), NamedArray { shape: vec![2], values: vec![0.1, -0.3] }),
-            ("weight".to_string(), NamedArray { shape: vec![3, 2], values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 0.1] }),
+            (
+                "weight".to_string(),
+                NamedArray { shape: vec![3, 2], values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 0.1] },
+            ),
         ];
         Weights { arrays: arrays.into() }
     }

@@ -223,7 +223,9 @@ mod tests {
     use magnet_core::weights::NamedArray;
 
     fn weights(value: f32) -> Weights {
-        Weights { arrays: [("w".to_string(), NamedArray { shape: vec![2], values: vec![value, 0.1] })].into() }
+        Weights {
+            arrays: [("w".to_string(), NamedArray { shape: vec![2], values: vec![value, 0.1] })].into(),
+        }
     }
 
     fn generation(steps: usize) -> Generation {
@@ -235,10 +237,18 @@ mod tests {
                 steps_in_epoch: 2,
                 epoch_sums: [("loss".to_string(), 0.1 + 0.2)].into(),
                 seconds: 1.5,
-                progress: Progress { best: Some(0.3), best_epoch: 1, without_improvement: 1, finished: false },
+                progress: Progress {
+                    best: Some(0.3),
+                    best_epoch: 1,
+                    without_improvement: 1,
+                    finished: false,
+                },
             },
             model: weights(steps as f32),
-            optimizer: UpdaterState { arrays: weights(-1.0), scalars: [("w.time".into(), Scalar::UInt(7))].into() },
+            optimizer: UpdaterState {
+                arrays: weights(-1.0),
+                scalars: [("w.time".into(), Scalar::UInt(7))].into(),
+            },
             average: None,
             best: Some(weights(f32::MIN_POSITIVE)),
         }

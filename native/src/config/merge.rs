@@ -58,8 +58,9 @@ pub(super) fn load(preset: Option<&str>, file: Option<&Path>, set: &[String]) ->
 fn read(path: &Path) -> anyhow::Result<Table> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{}: cannot read the configuration", path.display()))?;
-    text.parse::<Table>()
-        .map_err(|error| InputError::in_file(path, "configuration", "TOML", error.to_string().trim_end()).into())
+    text.parse::<Table>().map_err(|error| {
+        InputError::in_file(path, "configuration", "TOML", error.to_string().trim_end()).into()
+    })
 }
 
 /// `a.b=value` as nested tables. The value is TOML; what is no TOML value is taken as a string.
@@ -71,7 +72,8 @@ fn parse_assignment(text: &str) -> Result<Table, InputError> {
         return Err(wrong("an empty key"));
     }
     let parsed = format!("value = {value}").parse::<Table>().ok().filter(|table| table.len() == 1);
-    let mut value = parsed.and_then(|mut t| t.remove("value")).unwrap_or_else(|| Value::String(value.to_string()));
+    let mut value =
+        parsed.and_then(|mut t| t.remove("value")).unwrap_or_else(|| Value::String(value.to_string()));
     for part in key.rsplit('.') {
         value = Value::Table(Table::from_iter([(part.trim().to_string(), value)]));
     }
@@ -88,7 +90,12 @@ fn merge(base: &mut Table, over: Table, prefix: &str, source: &str) -> Result<()
         let variants = variants_of(prefix);
         let Some(variant) = variants.iter().find(|v| v.get(TAG).and_then(Value::as_str) == Some(kind)) else {
             let kinds: Vec<&str> = variants.iter().filter_map(|v| v.get(TAG)?.as_str()).collect();
-            return Err(error(source, &join(prefix, TAG), format!("one of {}", kinds.join(", ")), kind.clone()));
+            return Err(error(
+                source,
+                &join(prefix, TAG),
+                format!("one of {}", kinds.join(", ")),
+                kind.clone(),
+            ));
         };
         *base = variant.clone();
     }
@@ -99,7 +106,12 @@ fn merge(base: &mut Table, over: Table, prefix: &str, source: &str) -> Result<()
         }
         let Some(slot) = base.get_mut(&key) else {
             let nearest = nearest_key(&path);
-            return Err(error(source, &path, format!("a known key, perhaps `{nearest}`"), "an unknown one".into()));
+            return Err(error(
+                source,
+                &path,
+                format!("a known key, perhaps `{nearest}`"),
+                "an unknown one".into(),
+            ));
         };
         match (slot, value) {
             (Value::Table(inner), Value::Table(over)) => merge(inner, over, &path, source)?,
@@ -123,14 +135,20 @@ fn read_values(table: &Table, base: &RunConfig, source: &str) -> Result<RunConfi
         }
     }
     let mut config: RunConfig = Value::Table(table).try_into().map_err(|e: toml::de::Error| {
-        error(source, "value", "one that the configuration takes".into(), e.to_string().trim().replace('\n', " "))
+        error(
+            source,
+            "value",
+            "one that the configuration takes".into(),
+            e.to_string().trim().replace('\n', " "),
+        )
     })?;
     config.model.genes = config.data.genes;
     Ok(config)
 }
 
 pub(super) fn table_of(config: &RunConfig) -> Result<Table, InputError> {
-    Table::try_from(config).map_err(|e| error("configuration", "value", "one that TOML can hold".into(), e.to_string()))
+    Table::try_from(config)
+        .map_err(|e| error("configuration", "value", "one that TOML can hold".into(), e.to_string()))
 }
 
 pub(super) fn remove_derived(table: &mut Table) {

@@ -202,11 +202,7 @@ impl RunConfig {
     /// # Errors
     /// An unreadable file, an unknown key or preset, a value of a wrong type or out of range; each names the file or
     /// flag, the key, what was expected and what was found.
-    pub fn load(
-        preset: Option<&str>,
-        file: Option<&Path>,
-        set: &[String],
-    ) -> anyhow::Result<Self> {
+    pub fn load(preset: Option<&str>, file: Option<&Path>, set: &[String]) -> anyhow::Result<Self> {
         merge::load(preset, file, set)
     }
 

@@ -58,10 +58,10 @@ impl MovingAverage {
     pub fn weights(&self) -> Result<Weights, WeightsError> {
         let mut weights = Weights::default();
         for (name, (shape, average)) in &self.arrays {
-            let values = average.clone().try_into_vec_as::<f32>().map_err(|error| WeightsError::Device {
-                name: name.clone(),
-                reason: error.to_string(),
-            })?;
+            let values = average
+                .clone()
+                .try_into_vec_as::<f32>()
+                .map_err(|error| WeightsError::Device { name: name.clone(), reason: error.to_string() })?;
             weights.arrays.insert(name.clone(), NamedArray { shape: shape.clone(), values });
         }
         Ok(weights)

@@ -10,7 +10,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{
-    AdamW, AdamWConfig, DynState, GradientsParams, Optimizer, RecordState, Sgd, SgdConfig, StateSink, StateSource,
+    AdamW, AdamWConfig, DynState, GradientsParams, Optimizer, RecordState, Sgd, SgdConfig, StateSink,
+    StateSource,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_store::burn_pack::Scalar;
@@ -291,7 +292,8 @@ mod tests {
     /// Gradient (3, 4) for the weight, 12 for the bias: norm 13.
     fn step(updater: &mut Updater, rate: f64, module: Linear, device: &Device) -> Linear {
         let x = Tensor::<2>::from_floats([[0.25, 1.0 / 3.0]], device).mul_scalar(12.0);
-        let loss = (x.matmul(module.weight.val()) + module.bias.as_ref().unwrap().val().unsqueeze() * 12.0).sum();
+        let loss =
+            (x.matmul(module.weight.val()) + module.bias.as_ref().unwrap().val().unsqueeze() * 12.0).sum();
         let gradients = GradientsParams::from_grads(loss.backward(), &module);
         updater.step(rate, module, gradients)
     }
@@ -302,7 +304,10 @@ mod tests {
     }
 
     fn assert_close(found: &[f32], expected: &[f32]) {
-        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}, expected {expected:?}");
+        assert!(
+            found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5),
+            "{found:?}, expected {expected:?}"
+        );
     }
 
     #[test]
@@ -330,7 +335,8 @@ mod tests {
     #[test]
     fn decay_spares_biases() {
         let device = Device::flex().autodiff();
-        let mut updater = Updater::new(&config(&["train.optimizer.weight_decay=10", "train.optimizer.momentum=0"]));
+        let mut updater =
+            Updater::new(&config(&["train.optimizer.weight_decay=10", "train.optimizer.momentum=0"]));
         let module = step(&mut updater, 0.01, linear(&device), &device);
         assert_close(&values(&module), &[1.0 - 0.12, 1.0 - 0.03 - 0.1, -1.0 - 0.04 + 0.1]);
     }
