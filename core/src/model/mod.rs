@@ -1,12 +1,470 @@
-//! The model, one file per box of the paper's Figure 2.
+//! The model, one file per box of the paper's Figure 2; [`MagNet::embed`] reads as the figure does, left to right.
+//!
+//! A model's tensors are saved under the names of its fields: `patch_encoder.…`, `wide_features.spot.…`,
+//! `cross_level_attention.region.…`, `graph_attention.bin.layers.0.…`, `depth_transformer.bin.…`,
+//! `gene_head.region.…`. Renaming a field breaks saved models.
 
 mod config;
+mod cross_level_attention;
+mod depth_transformer;
+mod frozen_encoder;
+mod gene_head;
+mod graph_attention;
+mod mobilenet;
+mod patch_encoder;
+mod resnet;
+#[cfg(test)]
+pub(crate) mod testing;
+mod validate;
+mod weights;
+
+use burn::module::{Module, ModuleDisplay};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
 
 pub use config::{
     CrossLevelConfig, DepthConfig, GraphAttentionKind, GraphConfig, LossConfig, LossUnits, MagNetConfig,
     PatchEncoderConfig, Pooling, ResNetDepth, WideFeatures,
 };
+pub use cross_level_attention::CrossLevelAttention;
+pub use depth_transformer::DepthTransformer;
+pub use frozen_encoder::FrozenEncoder;
+pub use gene_head::{GeneHead, GeneStatistics};
+pub use graph_attention::{GraphAttention, GraphAttentionLayer};
+pub use mobilenet::MobileNetV1;
+pub use patch_encoder::PatchEncoder;
+pub use resnet::ResNet;
+pub use validate::ConfigError;
+pub use weights::{
+    Misshapen, WeightLayout, WeightMap, WeightTensor, WeightsError, expected_shapes, load_weights,
+    read_safetensors, weights_from_store,
+};
+
+use crate::batch::{LevelInput, MagNetBatch, NeighborIndices};
+use crate::level::{Level, PerLevel};
+use depth_transformer::mean_over_tokens;
+
+/// Score of what attention must not see. `exp` of it is exactly 0 in `f32` beside any real score, and unlike −∞ it
+/// gives no NaN.
+const MASKED_SCORE: f32 = -1e9;
+
+/// A gene whose training labels vary less than this is left unscaled.
+const LEAST_SD: f32 = 1e-6;
+
+/// One module per level; the wide ones are absent in the single-level ablation.
+#[derive(Module, Debug)]
+struct LevelModules<M: Module + ModuleDisplay> {
+    bin: M,
+    spot: Option<M>,
+    region: Option<M>,
+}
+
+impl<M: Module + ModuleDisplay> LevelModules<M> {
+    fn new(wide_levels: bool, mut build: impl FnMut(Level) -> M) -> Self {
+        Self {
+            bin: build(Level::Bin),
+            spot: wide_levels.then(|| build(Level::Spot)),
+            region: wide_levels.then(|| build(Level::Region)),
+        }
+    }
+
+    fn get(&self, level: Level) -> Option<&M> {
+        match level {
+            Level::Bin => Some(&self.bin),
+            Level::Spot => self.spot.as_ref(),
+            Level::Region => self.region.as_ref(),
+        }
+    }
+}
+
+/// One module per wide level.
+#[derive(Module, Debug)]
+struct WideModules<M: Module + ModuleDisplay> {
+    spot: M,
+    region: M,
+}
 
 /// The model.
-#[derive(Debug)]
-pub struct MagNet;
+#[derive(Module, Debug)]
+pub struct MagNet {
+    patch_encoder: PatchEncoder,
+    /// `F` → `D`, where the wide levels come as features.
+    wide_features: Option<WideModules<Linear>>,
+    cross_level_attention: Option<WideModules<CrossLevelAttention>>,
+    graph_attention: LevelModules<GraphAttention>,
+    depth_transformer: Option<LevelModules<DepthTransformer>>,
+    gene_head: LevelModules<GeneHead>,
+    #[module(skip)]
+    config: MagNetConfig,
+}
+
+/// A batch that the model cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("batch field `{field}`: expected {expected}, found {found}")]
+pub struct BatchError {
+    /// Path of the field in [`MagNetBatch`].
+    pub field: String,
+    /// What the model needs there.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
+}
+
+/// Gene statistics that the model cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{level} gene statistics, {field}: expected {expected}, found {found}")]
+pub struct StatisticsError {
+    /// The level whose statistics are wrong.
+    pub level: Level,
+    /// `mean` or `sd`.
+    pub field: &'static str,
+    /// What it must be.
+    pub expected: String,
+    /// What it is.
+    pub found: String,
+}
+
+impl MagNetConfig {
+    /// Builds the model. Parameters are drawn when first used, from the device's random stream: seed it
+    /// (`device.seed`) and call `Module::materialize` for a model that follows from the seed alone.
+    ///
+    /// # Errors
+    /// The first field that no model can be built with.
+    pub fn init(&self, device: &Device) -> Result<MagNet, ConfigError> {
+        self.validate()?;
+        let wide = |build: &dyn Fn() -> CrossLevelAttention| WideModules { spot: build(), region: build() };
+        let attends = self.wide_levels && self.cross_level.enabled;
+        let feature_width = match self.wide_features {
+            WideFeatures::Shared => None,
+            WideFeatures::Frozen { width } | WideFeatures::File { width } => {
+                self.wide_levels.then_some(width)
+            }
+        };
+        Ok(MagNet {
+            patch_encoder: self.patch_encoder.init(self.width, device),
+            wide_features: feature_width.map(|features| {
+                let linear = || LinearConfig::new(features, self.width).init(device);
+                WideModules { spot: linear(), region: linear() }
+            }),
+            cross_level_attention: attends.then(|| wide(&|| self.cross_level.init(self.width, device))),
+            graph_attention: LevelModules::new(self.wide_levels, |_| self.graph.init(self.width, device)),
+            depth_transformer: self.depth.enabled.then(|| {
+                LevelModules::new(self.wide_levels, |level| {
+                    self.depth.init(self.depth_tokens(level), self.width, device)
+                })
+            }),
+            gene_head: LevelModules::new(self.wide_levels, |_| {
+                GeneHead::new(self.width, self.genes, self.head_dropout, device)
+            }),
+            config: self.clone(),
+        })
+    }
+
+    /// Whether the bin's sequence holds the tokens of its parents.
+    fn reads_parents_in_depth(&self) -> bool {
+        self.depth.enabled && self.depth.wide_tokens && self.wide_levels
+    }
+
+    /// Length of a node's sequence in the depth transformer: `T`, or `3·T` for a bin with its parents.
+    pub fn depth_tokens(&self, level: Level) -> usize {
+        if level == Level::Bin && self.reads_parents_in_depth() {
+            3 * self.graph.layers
+        } else {
+            self.graph.layers
+        }
+    }
+
+    /// The levels that the model predicts.
+    pub fn predicted_levels(&self) -> &'static [Level] {
+        if self.wide_levels { &Level::ALL } else { &[Level::Bin] }
+    }
+}
+
+impl MagNet {
+    /// The configuration that the model was built with.
+    pub fn config(&self) -> &MagNetConfig {
+        &self.config
+    }
+
+    /// Predicts the expression of every gene, in label units, for the core nodes of each level.
+    ///
+    /// Without wide levels (the single-level ablation) the spot and region tensors have no rows; so has a level of
+    /// which the batch holds no core node.
+    ///
+    /// # Shapes
+    /// - output: `[Bc,G]`, `[Sc,G]`, `[Rc,G]`
+    ///
+    /// # Errors
+    /// A batch whose inputs are not those of the configuration, or whose tensors disagree in shape.
+    pub fn forward(&self, batch: &MagNetBatch) -> Result<PerLevel<Tensor<2>>, BatchError> {
+        Ok(self.predict_genes(self.embed(batch)?))
+    }
+
+    /// The vector of each core node, before the gene head.
+    ///
+    /// # Shapes
+    /// - output: `[Bc,D]`, `[Sc,D]`, `[Rc,D]`; no rows as for [`forward`](Self::forward)
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn embed(&self, batch: &MagNetBatch) -> Result<PerLevel<Tensor<2>>, BatchError> {
+        self.check(batch)?;
+        let bins = self.encode(Level::Bin, &batch.inputs.bin)?;
+        let spots = self.encode_if_used(Level::Spot, &batch.inputs.spot)?;
+        let regions = self.encode_if_used(Level::Region, &batch.inputs.region)?;
+
+        let bins = match (&self.cross_level_attention, &spots, &regions) {
+            (Some(attention), Some(spots), Some(regions)) => {
+                bins.clone()
+                    + attention.spot.forward(bins.clone(), spots.clone(), &batch.spot_context)
+                    + attention.region.forward(bins, regions.clone(), &batch.region_context)
+            }
+            _ => bins,
+        };
+
+        let hops = PerLevel {
+            bin: self.mix(Level::Bin, Some(bins), &batch.graphs.bin),
+            spot: self.mix(Level::Spot, spots, &batch.graphs.spot),
+            region: self.mix(Level::Region, regions, &batch.graphs.region),
+        };
+        Ok(PerLevel::from_fn(|level| self.read_depth(level, &hops, batch)))
+    }
+
+    /// The gene heads alone.
+    ///
+    /// # Shapes
+    /// - `nodes`: `[N,D]` per level
+    /// - output: `[N,G]` per level
+    pub fn predict_genes(&self, nodes: PerLevel<Tensor<2>>) -> PerLevel<Tensor<2>> {
+        let PerLevel { bin, spot, region } = nodes;
+        let predict = |level: Level, nodes: Tensor<2>| match self.gene_head.get(level) {
+            Some(head) if nodes.dims()[0] > 0 => head.forward(nodes),
+            _ => Tensor::zeros([0, self.config.genes], &nodes.device()),
+        };
+        PerLevel {
+            bin: predict(Level::Bin, bin),
+            spot: predict(Level::Spot, spot),
+            region: predict(Level::Region, region),
+        }
+    }
+
+    /// The bin encoder alone. What it gives can be passed on as [`LevelInput::Encoded`].
+    ///
+    /// # Shapes
+    /// - `patches`: `[B,3,P,P]` RGB in 0..1
+    /// - output: `[B,D]`
+    pub fn encode_bins(&self, patches: Tensor<4>) -> Tensor<2> {
+        self.patch_encoder.forward(patches)
+    }
+
+    /// A level's encoder alone: patches through the patch encoder, features of a frozen encoder through the level's
+    /// linear map, encoded nodes unchanged. What it gives can be passed on as [`LevelInput::Encoded`].
+    ///
+    /// # Shapes
+    /// - `input`: `N` nodes
+    /// - output: `[N,D]`
+    ///
+    /// # Errors
+    /// An input of another kind or width than the configuration says.
+    pub fn encode(&self, level: Level, input: &LevelInput) -> Result<Tensor<2>, BatchError> {
+        self.check_input(level, input)?;
+        let linear = self.wide_features.as_ref().map(|linears| match level {
+            Level::Region => &linears.region,
+            Level::Bin | Level::Spot => &linears.spot,
+        });
+        match (input, linear) {
+            (LevelInput::Patches(patches), _) => Ok(self.encode_bins(patches.clone())),
+            (LevelInput::Encoded(nodes), _) => Ok(nodes.clone()),
+            (LevelInput::Features(features), Some(linear)) => Ok(linear.forward(features.clone())),
+            (LevelInput::Features(_), None) => Err(self.wrong_input(level, input)),
+        }
+    }
+
+    /// The patch encoder with its ResNet's weights taken from a torchvision file, as a start for training.
+    ///
+    /// # Errors
+    /// Every tensor that is missing, unexpected or of another shape, in one error.
+    pub fn with_pretrained_encoder(mut self, weights: WeightMap) -> Result<Self, WeightsError> {
+        self.patch_encoder = self.patch_encoder.load_torchvision(weights)?;
+        Ok(self)
+    }
+
+    /// The model with each gene head working in standardised units: mean and standard deviation of every gene's
+    /// training labels, per level, `G` values each. A gene that does not vary is left unscaled.
+    ///
+    /// # Errors
+    /// A vector of another length, a value that is not finite, a negative standard deviation.
+    pub fn with_gene_statistics(
+        mut self,
+        statistics: &PerLevel<(Vec<f32>, Vec<f32>)>,
+    ) -> Result<Self, StatisticsError> {
+        let genes = self.config.genes;
+        for &level in self.config.predicted_levels() {
+            let (mean, sd) = statistics.get(level);
+            let refuse = |field, expected: String, found: String| {
+                Err(StatisticsError { level, field, expected, found })
+            };
+            for (field, values) in [("mean", mean), ("sd", sd)] {
+                if values.len() != genes {
+                    return refuse(field, format!("{genes} genes"), values.len().to_string());
+                }
+                if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                    return refuse(field, "finite values".to_owned(), value.to_string());
+                }
+            }
+            if let Some(value) = sd.iter().find(|&&value| value < 0.0) {
+                return refuse("sd", "values of at least 0".to_owned(), value.to_string());
+            }
+        }
+        let place = |level: Level, head: GeneHead| {
+            let (mean, sd) = statistics.get(level);
+            let sd: Vec<f32> = sd.iter().map(|&sd| if sd < LEAST_SD { 1.0 } else { sd }).collect();
+            head.with_statistics(mean, &sd)
+        };
+        self.gene_head = LevelModules {
+            bin: place(Level::Bin, self.gene_head.bin),
+            spot: self.gene_head.spot.map(|head| place(Level::Spot, head)),
+            region: self.gene_head.region.map(|head| place(Level::Region, head)),
+        };
+        Ok(self)
+    }
+
+    /// The statistics that the gene heads hold; a level that the model does not predict has mean 0 and deviation 1.
+    ///
+    /// # Shapes
+    /// - output: `[G]` each
+    pub fn gene_statistics(&self) -> PerLevel<GeneStatistics> {
+        PerLevel::from_fn(|level| match self.gene_head.get(level) {
+            Some(head) => head.statistics(),
+            None => {
+                let bin = self.gene_head.bin.statistics();
+                GeneStatistics { mean: bin.mean.zeros_like(), sd: bin.sd.ones_like() }
+            }
+        })
+    }
+
+    fn encode_if_used(&self, level: Level, input: &LevelInput) -> Result<Option<Tensor<2>>, BatchError> {
+        if self.config.wide_levels { self.encode(level, input).map(Some) } else { Ok(None) }
+    }
+
+    /// The `T` outputs of a level's graph layers, `[N,D]` each; none for a level that the model lacks.
+    fn mix(&self, level: Level, nodes: Option<Tensor<2>>, neighbors: &NeighborIndices) -> Vec<Tensor<2>> {
+        match (self.graph_attention.get(level), nodes) {
+            (Some(graph), Some(nodes)) => graph.forward(nodes, neighbors),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The core nodes' vectors from the outputs of the graph layers.
+    fn read_depth(&self, level: Level, hops: &PerLevel<Vec<Tensor<2>>>, batch: &MagNetBatch) -> Tensor<2> {
+        let core = *batch.core.get(level);
+        let own = hops.get(level);
+        if core == 0 || own.is_empty() {
+            return Tensor::zeros([0, self.config.width], &batch.spot_mean.device());
+        }
+        let mut tokens: Vec<Tensor<2>> = own.iter().map(|hop| hop.clone().narrow(0, 0, core)).collect();
+        if level == Level::Bin && self.config.reads_parents_in_depth() {
+            for (hops, parent) in [(&hops.spot, &batch.parent_spot), (&hops.region, &batch.parent_region)] {
+                tokens.extend(hops.iter().map(|hop| hop.clone().select(0, parent.clone())));
+            }
+        }
+        let tokens: Tensor<3> = Tensor::stack(tokens, 1); // [core,T,D] or [core,3·T,D]
+        match self.depth_transformer.as_ref().and_then(|modules| modules.get(level)) {
+            Some(transformer) => transformer.forward(tokens),
+            None => mean_over_tokens(tokens),
+        }
+    }
+
+    /// Compares the batch with the configuration and its tensors with one another. Shapes only: that indices are in
+    /// bounds is the duty of whoever builds the tables, because reading them back would stall the device.
+    fn check(&self, batch: &MagNetBatch) -> Result<(), BatchError> {
+        let mut rows = PerLevel { bin: 0, spot: 0, region: 0 };
+        for &level in self.config.predicted_levels() {
+            let nodes = self.check_input(level, batch.inputs.get(level))?;
+            *rows.get_mut(level) = nodes;
+            require(nodes > 0, || (format!("inputs.{level}"), "at least one node".to_owned(), nodes))?;
+            let core = *batch.core.get(level);
+            require(core <= nodes, || (format!("core.{level}"), format!("at most {nodes} nodes"), core))?;
+            check_table(&format!("graphs.{level}"), batch.graphs.get(level), nodes)?;
+        }
+        if self.config.wide_levels {
+            for (name, context, parent) in [
+                ("spot", &batch.spot_context, &batch.parent_spot),
+                ("region", &batch.region_context, &batch.parent_region),
+            ] {
+                check_table(&format!("{name}_context"), context, rows.bin)?;
+                let [_, keys] = context.index.dims();
+                require(keys > 0, || (format!("{name}_context"), "at least the parent".to_owned(), keys))?;
+                let [parents] = parent.dims();
+                let core = batch.core.bin;
+                require(parents == core, || (format!("parent_{name}"), format!("{core} rows"), parents))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of nodes of an input that fits the configuration.
+    fn check_input(&self, level: Level, input: &LevelInput) -> Result<usize, BatchError> {
+        let fits = match (input, &self.config.wide_features) {
+            (LevelInput::Patches(patches), source) => {
+                let [_, channels, height, width] = patches.dims();
+                let own = level == Level::Bin || *source == WideFeatures::Shared;
+                own && channels == 3 && height > 0 && width > 0
+            }
+            (LevelInput::Encoded(nodes), _) => nodes.dims()[1] == self.config.width,
+            (LevelInput::Features(_), WideFeatures::Shared) => false,
+            (
+                LevelInput::Features(features),
+                WideFeatures::Frozen { width } | WideFeatures::File { width },
+            ) => level != Level::Bin && features.dims()[1] == *width,
+        };
+        if fits { Ok(input_dims(input)[0]) } else { Err(self.wrong_input(level, input)) }
+    }
+
+    fn wrong_input(&self, level: Level, input: &LevelInput) -> BatchError {
+        let width = self.config.width;
+        let expected = match &self.config.wide_features {
+            WideFeatures::Frozen { width: features } | WideFeatures::File { width: features }
+                if level != Level::Bin =>
+            {
+                format!("features [N, {features}] or encoded nodes [N, {width}]")
+            }
+            _ => format!("patches [N, 3, P, P] or encoded nodes [N, {width}]"),
+        };
+        let kind = match input {
+            LevelInput::Patches(_) => "patches",
+            LevelInput::Features(_) => "features",
+            LevelInput::Encoded(_) => "encoded nodes",
+        };
+        BatchError {
+            field: format!("inputs.{level}"),
+            expected,
+            found: format!("{kind} {:?}", input_dims(input)),
+        }
+    }
+}
+
+fn input_dims(input: &LevelInput) -> Vec<usize> {
+    match input {
+        LevelInput::Patches(patches) => patches.dims().to_vec(),
+        LevelInput::Features(rows) | LevelInput::Encoded(rows) => rows.dims().to_vec(),
+    }
+}
+
+fn require<T: ToString>(
+    holds: bool,
+    message: impl FnOnce() -> (String, String, T),
+) -> Result<(), BatchError> {
+    if holds {
+        return Ok(());
+    }
+    let (field, expected, found) = message();
+    Err(BatchError { field, expected, found: found.to_string() })
+}
+
+fn check_table(field: &str, table: &NeighborIndices, rows: usize) -> Result<(), BatchError> {
+    let index = table.index.dims();
+    let valid = table.valid.dims();
+    require(index[0] == rows, || (field.to_owned(), format!("{rows} rows"), index[0]))?;
+    require(index == valid, || (format!("{field}.valid"), format!("{index:?}"), format!("{valid:?}")))
+}

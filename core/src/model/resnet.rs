@@ -1,0 +1,445 @@
+//! ResNet (He et al. 2016) in torchvision's form, so that its weights load by name.
+//!
+//! | torchvision | here |
+//! | --- | --- |
+//! | `conv1`, `bn1`, `layer1.0.conv1`, `layer1.0.bn1`, … | the same |
+//! | `layerN.M.downsample.0`, `layerN.M.downsample.1` | `layerN.M.downsample.conv`, `layerN.M.downsample.bn` |
+//! | batch norm's `weight`, `bias` | `gamma`, `beta` |
+//! | `fc`, `*.num_batches_tracked` | not part of this network; dropped on load |
+
+use burn::module::{Initializer, Module};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use super::config::{PatchEncoderConfig, Pooling, ResNetDepth};
+use super::weights::{WeightLayout, WeightMap, WeightsError, load_weights};
+
+/// Channels of the four stages at width 1.
+const STAGE_CHANNELS: [usize; 4] = [64, 128, 256, 512];
+/// Channel means of ImageNet, RGB in 0..1.
+const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Channel standard deviations of ImageNet.
+const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+/// Added to the variance before the root when pooling the standard deviation.
+const POOLING_EPSILON: f64 = 1e-6;
+
+impl ResNetDepth {
+    /// Number of blocks in each of the four stages.
+    pub fn blocks(self) -> [usize; 4] {
+        match self {
+            ResNetDepth::ResNet18 => [2, 2, 2, 2],
+            ResNetDepth::ResNet34 | ResNetDepth::ResNet50 => [3, 4, 6, 3],
+            ResNetDepth::ResNet101 => [3, 4, 23, 3],
+            ResNetDepth::ResNet152 => [3, 8, 36, 3],
+        }
+    }
+
+    /// Output channels of a block as a multiple of its inner channels: 1 for basic blocks, 4 for bottlenecks.
+    pub fn expansion(self) -> usize {
+        match self {
+            ResNetDepth::ResNet18 | ResNetDepth::ResNet34 => 1,
+            ResNetDepth::ResNet50 | ResNetDepth::ResNet101 | ResNetDepth::ResNet152 => 4,
+        }
+    }
+}
+
+/// One residual block: basic (two 3×3 convolutions) or bottleneck (1×1, 3×3, 1×1).
+#[derive(Module, Debug)]
+pub struct ResidualBlock {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    conv2: Conv2d,
+    bn2: BatchNorm,
+    conv3: Option<Conv2d>,
+    bn3: Option<BatchNorm>,
+    downsample: Option<Downsample>,
+}
+
+/// Brings the block's input to the shape of its output.
+#[derive(Module, Debug)]
+pub struct Downsample {
+    conv: Conv2d,
+    bn: BatchNorm,
+}
+
+impl ResidualBlock {
+    fn new(channels_in: usize, inner: usize, expansion: usize, stride: usize, device: &Device) -> Self {
+        let channels_out = inner * expansion;
+        let bottleneck = expansion > 1;
+        // As in torchvision, a bottleneck strides in its 3×3 convolution.
+        let (conv1, conv2) = if bottleneck {
+            (convolution(channels_in, inner, 1, 1, device), convolution(inner, inner, 3, stride, device))
+        } else {
+            (convolution(channels_in, inner, 3, stride, device), convolution(inner, inner, 3, 1, device))
+        };
+        let downsample = (stride != 1 || channels_in != channels_out).then(|| Downsample {
+            conv: convolution(channels_in, channels_out, 1, stride, device),
+            bn: BatchNormConfig::new(channels_out).init(device),
+        });
+        Self {
+            conv1,
+            bn1: BatchNormConfig::new(inner).init(device),
+            conv2,
+            bn2: BatchNormConfig::new(inner).init(device),
+            conv3: bottleneck.then(|| convolution(inner, channels_out, 1, 1, device)),
+            bn3: bottleneck.then(|| BatchNormConfig::new(channels_out).init(device)),
+            downsample,
+        }
+    }
+
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let shortcut = match &self.downsample {
+            Some(downsample) => downsample.bn.forward(downsample.conv.forward(input.clone())),
+            None => input.clone(),
+        };
+        let hidden = relu(self.bn1.forward(self.conv1.forward(input)));
+        let hidden = self.bn2.forward(self.conv2.forward(hidden));
+        let hidden = match (&self.conv3, &self.bn3) {
+            (Some(conv3), Some(bn3)) => bn3.forward(conv3.forward(relu(hidden))),
+            _ => hidden,
+        };
+        relu(hidden + shortcut)
+    }
+}
+
+/// A ResNet without its classifier: RGB patches to one pooled vector each.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    maxpool: MaxPool2d,
+    layer1: Vec<ResidualBlock>,
+    layer2: Vec<ResidualBlock>,
+    layer3: Vec<ResidualBlock>,
+    layer4: Vec<ResidualBlock>,
+    #[module(skip)]
+    pooling: Pooling,
+    features: usize,
+}
+
+impl ResNet {
+    /// Builds the network with He initialisation; parameters are drawn when first used.
+    ///
+    /// `width_multiplier` scales the channels of every convolution; `stages` keeps the first stages only.
+    pub fn new(config: &PatchEncoderConfig, device: &Device) -> Self {
+        let scale = |channels: usize| ((channels as f64 * config.width_multiplier).round() as usize).max(1);
+        let expansion = config.depth.expansion();
+        let stem = scale(STAGE_CHANNELS[0]);
+        let mut channels = stem;
+        let mut stages =
+            STAGE_CHANNELS.iter().zip(config.depth.blocks()).enumerate().map(|(stage, (&inner, blocks))| {
+                if stage >= config.stages {
+                    return Vec::new();
+                }
+                let inner = scale(inner);
+                (0..blocks)
+                    .map(|block| {
+                        let stride = if block == 0 && stage > 0 { 2 } else { 1 };
+                        let built = ResidualBlock::new(channels, inner, expansion, stride, device);
+                        channels = inner * expansion;
+                        built
+                    })
+                    .collect()
+            });
+        let [layer1, layer2, layer3, layer4] = std::array::from_fn(|_| stages.next().unwrap_or_default());
+        drop(stages);
+        Self {
+            conv1: convolution(3, stem, 7, 2, device),
+            bn1: BatchNormConfig::new(stem).init(device),
+            maxpool: MaxPool2dConfig::new([3, 3])
+                .with_strides([2, 2])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                .init(),
+            layer1,
+            layer2,
+            layer3,
+            layer4,
+            pooling: config.pooling,
+            features: match config.pooling {
+                Pooling::Mean => channels,
+                Pooling::MeanStd => 2 * channels,
+            },
+        }
+    }
+
+    /// Width of the pooled vector.
+    pub fn feature_width(&self) -> usize {
+        self.features
+    }
+
+    /// Normalises the patches as ImageNet's were and reads them.
+    ///
+    /// # Shapes
+    /// - `patches`: `[N,3,P,P]` RGB in 0..1
+    /// - output: `[N,F]`
+    pub fn forward(&self, patches: Tensor<4>) -> Tensor<2> {
+        let device = patches.device();
+        let mean = Tensor::<1>::from_floats(IMAGENET_MEAN, &device).reshape([1, 3, 1, 1]);
+        let std = Tensor::<1>::from_floats(IMAGENET_STD, &device).reshape([1, 3, 1, 1]);
+        self.forward_normalized((patches - mean) / std)
+    }
+
+    /// Reads patches that are normalised already.
+    ///
+    /// # Shapes
+    /// - `input`: `[N,3,P,P]`
+    /// - output: `[N,F]`
+    fn forward_normalized(&self, input: Tensor<4>) -> Tensor<2> {
+        let mut map = relu(self.bn1.forward(self.conv1.forward(input)));
+        map = self.maxpool.forward(map);
+        for block in self.layer1.iter().chain(&self.layer2).chain(&self.layer3).chain(&self.layer4) {
+            map = block.forward(map);
+        }
+        pool(map, self.pooling)
+    }
+
+    /// The network with weights in torchvision's names; see the module's table. Stages that this network does not
+    /// have are dropped like `fc`.
+    ///
+    /// # Errors
+    /// Every tensor that is missing, unexpected or of another shape, in one error.
+    pub fn load_torchvision(self, mut weights: WeightMap) -> Result<Self, WeightsError> {
+        let absent: Vec<&str> = [
+            ("layer1.", &self.layer1),
+            ("layer2.", &self.layer2),
+            ("layer3.", &self.layer3),
+            ("layer4.", &self.layer4),
+        ]
+        .into_iter()
+        .filter(|(_, blocks)| blocks.is_empty())
+        .map(|(name, _)| name)
+        .collect();
+        weights.retain(|name, _| {
+            !name.starts_with("fc.") && !absent.iter().any(|prefix| name.starts_with(prefix))
+        });
+        let weights = weights
+            .into_iter()
+            .map(|(name, tensor)| {
+                let ours = name.replace(".downsample.0.", ".downsample.conv.");
+                (ours.replace(".downsample.1.", ".downsample.bn."), tensor)
+            })
+            .collect();
+        load_weights(self, weights, WeightLayout::PyTorch)
+    }
+}
+
+/// From map to vector.
+///
+/// # Shapes
+/// - `map`: `[N,C,h,w]`
+/// - output: `[N,C]`, or `[N,2·C]` with the standard deviations after the means
+fn pool(map: Tensor<4>, pooling: Pooling) -> Tensor<2> {
+    let [nodes, channels, height, width] = map.dims();
+    let map = map.reshape([nodes, channels, height * width]); // [N,C,h·w]
+    let mean = map.clone().mean_dim(2); // [N,C,1]
+    match pooling {
+        Pooling::Mean => mean.reshape([nodes, channels]),
+        Pooling::MeanStd => {
+            let centred = map - mean.clone(); // [N,C,h·w]
+            let variance = (centred.clone() * centred).mean_dim(2); // [N,C,1]
+            let std = (variance + POOLING_EPSILON).sqrt();
+            Tensor::cat(vec![mean, std], 1).reshape([nodes, 2 * channels])
+        }
+    }
+}
+
+fn convolution(
+    channels_in: usize,
+    channels_out: usize,
+    kernel: usize,
+    stride: usize,
+    device: &Device,
+) -> Conv2d {
+    let pad = kernel / 2;
+    Conv2dConfig::new([channels_in, channels_out], [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+        .with_bias(false)
+        .with_initializer(Initializer::KaimingNormal { gain: std::f64::consts::SQRT_2, fan_out_only: true })
+        .init(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::{
+        assert_values, filled, noise, pseudo_random, shared_file, values, weight_map,
+    };
+    use crate::model::weights::{WeightTensor, expected_shapes, read_safetensors};
+
+    fn config(depth: ResNetDepth) -> PatchEncoderConfig {
+        PatchEncoderConfig { depth, ..PatchEncoderConfig::default() }
+    }
+
+    /// Trainable parameters: everything but the running statistics of batch norm.
+    fn parameters(network: &ResNet) -> usize {
+        expected_shapes(network, WeightLayout::Burn)
+            .iter()
+            .filter(|(name, _)| !name.contains("running_"))
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// A weight map of torchvision's names.
+    fn torchvision(network: &ResNet, value: impl Fn(&str, usize) -> f32) -> WeightMap {
+        weight_map(network, WeightLayout::PyTorch, |_, _| 0.0)
+            .into_iter()
+            .map(|(name, tensor)| {
+                let name =
+                    name.replace("downsample.conv", "downsample.0").replace("downsample.bn", "downsample.1");
+                let values = (0..tensor.values.len()).map(|index| value(&name, index)).collect();
+                (name, WeightTensor { shape: tensor.shape, values })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn parameter_counts_are_torchvisions_without_the_classifier() {
+        for (depth, count) in [
+            (ResNetDepth::ResNet18, 11_176_512),
+            (ResNetDepth::ResNet34, 21_284_672),
+            (ResNetDepth::ResNet50, 23_508_032),
+            (ResNetDepth::ResNet101, 42_500_160),
+            (ResNetDepth::ResNet152, 58_143_808),
+        ] {
+            assert_eq!(parameters(&ResNet::new(&config(depth), &Device::flex())), count, "{depth:?}");
+        }
+    }
+
+    #[test]
+    fn feature_width_follows_depth_multiplier_stages_and_pooling() {
+        let device = Device::flex();
+        let patches = noise("patches", [2, 3 * 32 * 32], &device).reshape([2, 3, 32, 32]);
+        for (config, width) in [
+            (PatchEncoderConfig { width_multiplier: 0.125, ..config(ResNetDepth::ResNet18) }, 64),
+            (PatchEncoderConfig { width_multiplier: 0.125, ..config(ResNetDepth::ResNet50) }, 256),
+            (PatchEncoderConfig { width_multiplier: 0.25, stages: 2, ..config(ResNetDepth::ResNet18) }, 32),
+            (
+                PatchEncoderConfig {
+                    width_multiplier: 0.125,
+                    stages: 3,
+                    pooling: Pooling::MeanStd,
+                    ..config(ResNetDepth::ResNet18)
+                },
+                64,
+            ),
+        ] {
+            let network = ResNet::new(&config, &device);
+            assert_eq!(network.feature_width(), width);
+            assert_eq!(network.forward(patches.clone()).dims(), [2, width]);
+        }
+    }
+
+    #[test]
+    fn pooling_gives_the_mean_and_then_the_standard_deviation() {
+        let device = Device::flex();
+        let map = Tensor::<4>::from_floats([[[[1.0, 3.0], [1.0, 3.0]], [[5.0, 5.0], [5.0, 5.0]]]], &device);
+        assert_values(&values(&pool(map.clone(), Pooling::Mean)), &[2.0, 5.0], 1e-6);
+        assert_values(&values(&pool(map, Pooling::MeanStd)), &[2.0, 5.0, 1.0, 0.001], 1e-4);
+    }
+
+    #[test]
+    fn imagenet_normalisation_happens_inside() {
+        let device = Device::flex();
+        let config = PatchEncoderConfig { width_multiplier: 0.125, ..config(ResNetDepth::ResNet18) };
+        let network = ResNet::new(&config, &device);
+        let mean =
+            Tensor::<1>::from_floats(IMAGENET_MEAN, &device).reshape([1, 3, 1, 1]).expand([1, 3, 32, 32]);
+        let zero = Tensor::zeros([1, 3, 32, 32], &device);
+        assert_values(&values(&network.forward(mean)), &values(&network.forward_normalized(zero)), 1e-6);
+    }
+
+    #[test]
+    fn torchvision_weights_load_by_name_without_classifier_and_counters() {
+        let device = Device::flex();
+        let config = PatchEncoderConfig { width_multiplier: 0.125, ..config(ResNetDepth::ResNet50) };
+        let value = |name: &str, index: usize| {
+            if name.contains("running_var") { 1.0 } else { 0.1 * pseudo_random(name, index) as f32 }
+        };
+        let network = ResNet::new(&config, &device);
+        let mut weights = torchvision(&network, value);
+        assert!(weights.contains_key("layer1.0.downsample.0.weight"));
+        assert!(weights.contains_key("layer4.2.bn3.bias"));
+        let extra = WeightTensor { shape: vec![1], values: vec![0.0] };
+        for name in ["fc.weight", "fc.bias", "bn1.num_batches_tracked"] {
+            weights.insert(name.to_owned(), extra.clone());
+        }
+        let loaded = network.clone().load_torchvision(weights.clone()).unwrap();
+        let patches = noise("patches", [1, 3 * 32 * 32], &device).reshape([1, 3, 32, 32]);
+        let ours = filled(network.clone(), |name, index| {
+            let name = name
+                .replace("downsample.conv", "downsample.0")
+                .replace("downsample.bn", "downsample.1")
+                .replace("gamma", "weight")
+                .replace("beta", "bias");
+            value(&name, index)
+        });
+        assert_eq!(values(&loaded.forward(patches.clone())), values(&ours.forward(patches)));
+
+        // A network of fewer stages takes the same file.
+        let shallow = ResNet::new(&PatchEncoderConfig { stages: 2, ..config }, &device);
+        shallow.load_torchvision(weights.clone()).unwrap();
+
+        // Whatever is wrong is said at once.
+        weights.remove("conv1.weight");
+        weights.insert("layer1.7.conv1.weight".to_owned(), extra.clone());
+        weights.insert("bn1.weight".to_owned(), extra);
+        let error = network.load_torchvision(weights).unwrap_err().to_string();
+        for part in [
+            "missing (conv1.weight)",
+            "unexpected (layer1.7.conv1.weight)",
+            "bn1.weight: expected [8], found [1]",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    /// The reference computed by PyTorch with weights filled by a formula.
+    #[test]
+    fn resnet50_agrees_with_pytorch_on_formula_weights() {
+        let Some(golden) = shared_file("golden/published_small.safetensors") else { return };
+        let expected = &read_safetensors(golden).unwrap()["encoder"];
+        let device = Device::flex();
+        let fill = |name: &str, index: usize, shape: &[usize]| {
+            let s = pseudo_random(&format!("encoder.{name}"), index);
+            let fan_in = (shape.iter().product::<usize>() / shape[0]) as f64;
+            let value = if name.ends_with("running_var") {
+                1.0 + 0.25 * (s + 1.0)
+            } else if name.ends_with("running_mean") {
+                0.1 * s
+            } else if shape.len() > 1 {
+                s * (3.0 / fan_in).sqrt()
+            } else if name.ends_with("weight") {
+                1.0 + 0.1 * s
+            } else {
+                0.1 * s
+            };
+            value as f32
+        };
+        let network = ResNet::new(&config(ResNetDepth::ResNet50), &device);
+        let shapes = torchvision(&network, |_, _| 0.0);
+        let weights = torchvision(&network, |name, index| fill(name, index, &shapes[name].shape));
+        let network = network.load_torchvision(weights).unwrap();
+
+        let input: Vec<f32> =
+            (0..9 * 3 * 64 * 64).map(|index| pseudo_random("input.bin", index) as f32).collect();
+        let input = Tensor::<1>::from_floats(input.as_slice(), &device).reshape([9, 3, 64, 64]);
+        let fc = Tensor::<1>::from_floats(
+            (0..64 * 2048)
+                .map(|index| fill("fc.weight", index, &[64, 2048]))
+                .collect::<Vec<f32>>()
+                .as_slice(),
+            &device,
+        );
+        let bias: Vec<f32> = (0..64).map(|index| fill("fc.bias", index, &[64])).collect();
+        let features = network.forward_normalized(input);
+        let out = features.matmul(fc.reshape([64, 2048]).transpose())
+            + Tensor::<1>::from_floats(bias.as_slice(), &device).unsqueeze();
+        let largest = expected.values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        assert_eq!(expected.shape, [9, 64]);
+        assert_values(&values(&out), &expected.values, 1e-4 * largest);
+    }
+}
