@@ -13,6 +13,7 @@ pub mod error;
 pub mod evaluate;
 pub mod features;
 pub mod files;
+pub mod interrupt;
 pub mod predict;
 pub mod report;
 pub mod synthetic;
