@@ -21,6 +21,7 @@ pub mod comparator;
 pub mod coordinates;
 pub mod expression;
 pub mod gene_panel;
+pub mod hdf5;
 pub mod heatmap;
 pub mod layout;
 pub mod level;

@@ -1,5 +1,10 @@
 //! Every input becomes the prepared dataset; every command reads that.
 
+pub mod positions;
+pub mod scalefactors;
+pub mod table;
+pub mod tenx_matrix;
+
 use std::path::PathBuf;
 
 use magnet_core::GenePanel;

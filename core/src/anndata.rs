@@ -1,1 +1,0 @@
-//! AnnData (.h5ad) files, read from and written to bytes.

@@ -1,0 +1,268 @@
+use std::collections::BTreeMap;
+
+use hdf5_pure::{AttrValue, DatasetBuilder, EnumTypeBuilder, FileBuilder, GroupBuilder, make_i8_type};
+
+use super::{Attribute, Hdf5Error};
+
+/// Datasets of fewer bytes are stored as they are: compressing them saves nothing.
+const SMALLEST_COMPRESSED: usize = 64 << 10;
+/// Bytes per chunk of a compressed dataset, before compression.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Deflate's middle road: higher levels cost several times the time for a few per cent.
+const DEFLATE_LEVEL: u32 = 4;
+
+/// The elements of a dataset to be written, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Data {
+    /// 32-bit floating point.
+    F32(Vec<f32>),
+    /// 64-bit floating point.
+    F64(Vec<f64>),
+    /// 8-bit signed integers.
+    I8(Vec<i8>),
+    /// 32-bit signed integers.
+    I32(Vec<i32>),
+    /// 64-bit signed integers.
+    I64(Vec<i64>),
+    /// Unsigned bytes.
+    U8(Vec<u8>),
+    /// Booleans, in h5py's encoding.
+    Flags(Vec<bool>),
+    /// Variable-length UTF-8 strings.
+    Texts(Vec<String>),
+    /// Fixed-width ASCII strings, as Space Ranger writes them.
+    FixedTexts(Vec<String>),
+}
+
+impl Data {
+    fn len(&self) -> usize {
+        match self {
+            Data::F32(values) => values.len(),
+            Data::F64(values) => values.len(),
+            Data::I8(values) => values.len(),
+            Data::I32(values) => values.len(),
+            Data::I64(values) => values.len(),
+            Data::U8(values) => values.len(),
+            Data::Flags(values) => values.len(),
+            Data::Texts(values) | Data::FixedTexts(values) => values.len(),
+        }
+    }
+
+    /// Bytes per element where the dataset may be compressed; strings and booleans are not.
+    fn compressible_width(&self) -> Option<usize> {
+        match self {
+            Data::F32(_) | Data::I32(_) => Some(4),
+            Data::F64(_) | Data::I64(_) => Some(8),
+            Data::I8(_) | Data::U8(_) => Some(1),
+            Data::Flags(_) | Data::Texts(_) | Data::FixedTexts(_) => None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct GroupNode {
+    attributes: Vec<(String, Attribute)>,
+    children: BTreeMap<String, Node>,
+}
+
+enum Node {
+    Group(GroupNode),
+    Dataset { shape: Vec<usize>, data: Data, attributes: Vec<(String, Attribute)> },
+}
+
+/// An HDF5 file under construction. Large numeric datasets are chunked, shuffled and deflated.
+#[derive(Default)]
+pub struct Hdf5Writer {
+    root: GroupNode,
+}
+
+impl Hdf5Writer {
+    /// An empty file.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes sure that the group at `path` and those above it exist; `""` and `"/"` are the root.
+    ///
+    /// # Errors
+    /// When a dataset stands in the way.
+    pub fn group(&mut self, path: &str) -> Result<(), Hdf5Error> {
+        self.group_node(path).map(|_| ())
+    }
+
+    /// Sets an attribute of an existing dataset, or of a group, which is created where needed.
+    ///
+    /// # Errors
+    /// When a dataset stands where a group should.
+    pub fn attribute(&mut self, path: &str, name: &str, value: Attribute) -> Result<(), Hdf5Error> {
+        let (parent, last) = split(path);
+        let entry = (name.to_owned(), value);
+        if !last.is_empty()
+            && let Some(Node::Dataset { attributes, .. }) = self.group_node(parent)?.children.get_mut(last)
+        {
+            attributes.push(entry);
+        } else {
+            self.group_node(path)?.attributes.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Adds a dataset; `shape` is empty for a scalar. Groups above it are created where needed.
+    ///
+    /// # Errors
+    /// When `shape` does not hold as many elements as `data`, or something is at `path` already.
+    pub fn dataset(&mut self, path: &str, shape: &[usize], data: Data) -> Result<(), Hdf5Error> {
+        let elements = shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side));
+        if elements != Some(data.len()) {
+            let reason = format!("shape {shape:?} does not hold {} elements", data.len());
+            return Err(Hdf5Error::Write { object: path.to_owned(), reason });
+        }
+        let (parent, last) = split(path);
+        let children = &mut self.group_node(parent)?.children;
+        if last.is_empty() || children.contains_key(last) {
+            let reason = "an object with this name is there already".to_owned();
+            return Err(Hdf5Error::Write { object: path.to_owned(), reason });
+        }
+        let node = Node::Dataset { shape: shape.to_vec(), data, attributes: Vec::new() };
+        children.insert(last.to_owned(), node);
+        Ok(())
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// When a name, string or attribute has no HDF5 form (an embedded NUL, an attribute past 64 KiB).
+    pub fn finish(self) -> Result<Vec<u8>, Hdf5Error> {
+        let mut file = FileBuilder::new();
+        for (name, value) in self.root.attributes {
+            file.set_attr(&name, attr_value(value));
+        }
+        for (name, node) in self.root.children {
+            match node {
+                Node::Group(group) => {
+                    let builder = file.create_group(&name);
+                    let finished = fill_group(builder, group, &name)?;
+                    file.add_group(finished.finish());
+                }
+                Node::Dataset { shape, data, attributes } => {
+                    fill_dataset(file.create_dataset(&name), &shape, data, attributes, &name)?;
+                }
+            }
+        }
+        file.finish().map_err(|error| write_error("/", &error))
+    }
+
+    fn group_node(&mut self, path: &str) -> Result<&mut GroupNode, Hdf5Error> {
+        let mut node = &mut self.root;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let child =
+                node.children.entry(name.to_owned()).or_insert_with(|| Node::Group(GroupNode::default()));
+            node = match child {
+                Node::Group(group) => group,
+                Node::Dataset { .. } => {
+                    let reason = format!("{name} is a dataset, not a group");
+                    return Err(Hdf5Error::Write { object: path.to_owned(), reason });
+                }
+            };
+        }
+        Ok(node)
+    }
+}
+
+fn split(path: &str) -> (&str, &str) {
+    let path = path.trim_matches('/');
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn fill_group(mut builder: GroupBuilder, group: GroupNode, path: &str) -> Result<GroupBuilder, Hdf5Error> {
+    for (name, value) in group.attributes {
+        builder.set_attr(&name, attr_value(value));
+    }
+    for (name, node) in group.children {
+        let child_path = format!("{path}/{name}");
+        match node {
+            Node::Group(child) => {
+                let child = fill_group(builder.create_group(&name), child, &child_path)?;
+                builder.add_group(child.finish());
+            }
+            Node::Dataset { shape, data, attributes } => {
+                fill_dataset(builder.create_dataset(&name), &shape, data, attributes, &child_path)?;
+            }
+        }
+    }
+    Ok(builder)
+}
+
+fn fill_dataset(
+    builder: &mut DatasetBuilder,
+    shape: &[usize],
+    data: Data,
+    attributes: Vec<(String, Attribute)>,
+    path: &str,
+) -> Result<(), Hdf5Error> {
+    let extents: Vec<u64> = shape.iter().map(|&side| side as u64).collect();
+    let compressible_width = data.compressible_width();
+    let elements = data.len();
+    match data {
+        Data::F32(values) => builder.with_f32_data(&values),
+        Data::F64(values) => builder.with_f64_data(&values),
+        Data::I8(values) => builder.with_i8_data(&values),
+        Data::I32(values) => builder.with_i32_data(&values),
+        Data::I64(values) => builder.with_i64_data(&values),
+        Data::U8(values) => builder.with_u8_data(&values),
+        Data::Flags(values) => {
+            let bytes: Vec<u8> = values.into_iter().map(u8::from).collect();
+            let boolean = EnumTypeBuilder::with_base(make_i8_type()).value("FALSE", 0).value("TRUE", 1);
+            let boolean = boolean.build().map_err(|error| write_error(path, &error))?;
+            builder.with_enum_u8_data(boolean, &bytes)
+        }
+        Data::Texts(values) => {
+            let texts: Vec<&str> = values.iter().map(String::as_str).collect();
+            builder.with_vlen_strings(&texts)
+        }
+        Data::FixedTexts(values) => {
+            let texts: Vec<&str> = values.iter().map(String::as_str).collect();
+            builder.with_ascii_strings(&texts).map_err(|error| write_error(path, &error))?
+        }
+    };
+    builder.with_shape(&extents);
+    if let Some(width) = compressible_width
+        && let Some((&rows, rest)) = shape.split_first()
+        && elements * width >= SMALLEST_COMPRESSED
+    {
+        let row_bytes = rest.iter().product::<usize>().max(1) * width;
+        let mut chunk = extents;
+        if let Some(first) = chunk.first_mut() {
+            *first = (CHUNK_BYTES / row_bytes).clamp(1, rows) as u64;
+        }
+        builder.with_chunks(&chunk).with_deflate(DEFLATE_LEVEL);
+        if width > 1 {
+            builder.with_shuffle();
+        }
+    }
+    for (name, value) in attributes {
+        builder.set_attr(&name, attr_value(value));
+    }
+    Ok(())
+}
+
+/// Strings vary in length, as h5py writes them; one number is a scalar.
+fn attr_value(value: Attribute) -> AttrValue {
+    match value {
+        Attribute::Text(text) => AttrValue::VarLenString(text),
+        Attribute::Texts(texts) if texts.is_empty() => AttrValue::F64Array(Vec::new()),
+        Attribute::Texts(texts) => AttrValue::VarLenStringArray(texts),
+        Attribute::Integers(values) => match values.as_slice() {
+            [value] => AttrValue::I64(*value),
+            _ => AttrValue::I64Array(values),
+        },
+        Attribute::Numbers(values) => match values.as_slice() {
+            [value] => AttrValue::F64(*value),
+            _ => AttrValue::F64Array(values),
+        },
+    }
+}
+
+fn write_error(path: &str, error: &dyn std::fmt::Display) -> Hdf5Error {
+    Hdf5Error::Write { object: path.to_owned(), reason: error.to_string() }
+}
