@@ -159,7 +159,7 @@ impl Layout {
             .min(text_px * 14.0);
         let panel_left = margin as i64;
         let panel_top =
-            (margin + title_px + text_px * if figure.subtitle.is_empty() { 0.4 } else { 1.6 }) as i64;
+            (margin + title_px + text_px * if figure.subtitle.is_empty() { 0.4 } else { 2.0 }) as i64;
         let legend_left = panel_left + i64::from(panel.canvas.width()) + (unit * 1.1) as i64;
         let width = legend_left as f32 + legend_width + margin;
         // Titles and notes need room even beside a narrow panel.
