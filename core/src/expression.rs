@@ -1,6 +1,14 @@
 //! Sparse counts → tiles → normalised labels.
 
-use serde::{Deserialize, Serialize};
+mod genes;
+mod labels;
+
+use thiserror::Error;
+
+use crate::gene_panel::GenePanelError;
+
+pub use genes::GeneSelection;
+pub use labels::{GeneStatistics, Normalization, per_gene_statistics};
 
 /// Raw counts of `observations` × `genes`, compressed by row.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,7 +34,136 @@ pub struct Matrix {
     pub values: Vec<f32>,
 }
 
+/// What is wrong with counts or labels.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ExpressionError {
+    /// A stored number that is no count.
+    #[error(
+        "counts: row {row}, column {column} holds {value}; counts must be raw: finite, not negative and whole \
+         (a matrix that was normalised before cannot be used)"
+    )]
+    NotACount {
+        /// Observation.
+        row: usize,
+        /// Gene column.
+        column: usize,
+        /// What stands there.
+        value: f32,
+    },
+    /// A column beyond the genes.
+    #[error("counts: row {row} names column {column}; expected a column below {genes}")]
+    Column {
+        /// Observation.
+        row: usize,
+        /// What it names.
+        column: usize,
+        /// Number of genes.
+        genes: usize,
+    },
+    /// A column that is stored twice in a row.
+    #[error("counts: row {row} holds column {column} more than once")]
+    RepeatedColumn {
+        /// Observation.
+        row: usize,
+        /// Gene column.
+        column: usize,
+    },
+    /// Row offsets that do not cut the stored values into rows.
+    #[error("counts: {field} is {found}, expected {expected}")]
+    Offsets {
+        /// Which part of the compressed form.
+        field: &'static str,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// Columns that are asked for and not there, or asked for twice.
+    #[error("gene columns: column {column} is asked for; expected distinct columns below {genes}")]
+    Selection {
+        /// The column.
+        column: u32,
+        /// Number of genes.
+        genes: usize,
+    },
+    /// Parents that do not fit the rows or the groups.
+    #[error("aggregation: {what} is {found}, expected {expected}")]
+    Parents {
+        /// Which number.
+        what: &'static str,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: usize,
+    },
+    /// A dense matrix whose values do not fill its rows and columns.
+    #[error("matrix: {values} values for {rows} rows of {cols} columns")]
+    Shape {
+        /// Number of rows.
+        rows: usize,
+        /// Number of columns.
+        cols: usize,
+        /// Number of values.
+        values: usize,
+    },
+    /// Matrices that should have the same genes.
+    #[error("labels: slide {slide} has {found} genes, the first has {expected}")]
+    Genes {
+        /// Which slide.
+        slide: usize,
+        /// Genes of the first slide.
+        expected: usize,
+        /// Its genes.
+        found: usize,
+    },
+    /// Nothing to compute a statistic from.
+    #[error("labels: no observations in {slides} slides")]
+    NoObservations {
+        /// Number of slides.
+        slides: usize,
+    },
+    /// Fewer genes than the panel wants.
+    #[error("genes: {wanted} genes asked for, but only {common} are common to all {slides} training slides")]
+    TooFewGenes {
+        /// Size of the panel asked for.
+        wanted: usize,
+        /// Genes in every slide.
+        common: usize,
+        /// Number of slides.
+        slides: usize,
+    },
+    /// Counts whose columns do not match their genes.
+    #[error("genes: slide {slide} has {columns} count columns but {genes} gene names")]
+    GeneNames {
+        /// Which slide.
+        slide: usize,
+        /// Columns of the counts.
+        columns: usize,
+        /// Names.
+        genes: usize,
+    },
+    /// The chosen genes form no panel.
+    #[error(transparent)]
+    Panel(#[from] GenePanelError),
+}
+
 impl Matrix {
+    /// A matrix from its row-major values.
+    ///
+    /// # Errors
+    /// When there are not `rows × cols` values.
+    pub fn new(rows: usize, cols: usize, values: Vec<f32>) -> Result<Self, ExpressionError> {
+        if rows.checked_mul(cols) != Some(values.len()) {
+            return Err(ExpressionError::Shape { rows, cols, values: values.len() });
+        }
+        Ok(Self { rows, cols, values })
+    }
+
+    /// `rows` copies of one row.
+    pub fn repeat_row(row: &[f32], rows: usize) -> Self {
+        Self { rows, cols: row.len(), values: row.repeat(rows) }
+    }
+
     /// Row `row`, or an empty slice past the end.
     pub fn row(&self, row: usize) -> &[f32] {
         self.values.get(row * self.cols..(row + 1) * self.cols).unwrap_or_default()
@@ -38,13 +175,338 @@ impl Matrix {
     }
 }
 
-/// How raw counts become labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Normalization {
-    /// `ln(1 + 10,000 · c / Σ_all genes c)`, per observation.
-    #[default]
-    Log1pCp10k,
-    /// `ln((c + 1) / Σ_panel (c + 1))`, per observation.
-    LogProportion,
+impl CountMatrix {
+    /// Counts from rows of (column, count) pairs in any order; zeros are not stored.
+    ///
+    /// # Errors
+    /// When a column is out of range or repeats in a row, or a value is no count.
+    pub fn from_rows<R>(genes: usize, rows: impl IntoIterator<Item = R>) -> Result<Self, ExpressionError>
+    where
+        R: IntoIterator<Item = (u32, f32)>,
+    {
+        let mut matrix = Self { genes, row_offsets: vec![0], columns: Vec::new(), values: Vec::new() };
+        let mut entries = Vec::new();
+        for row in rows {
+            entries.clear();
+            entries.extend(row);
+            matrix.push_row(&mut entries)?;
+        }
+        Ok(matrix)
+    }
+
+    /// Counts from the compressed-sparse-row form of files. Columns may stand in any order within a row; stored
+    /// zeros are dropped.
+    ///
+    /// # Errors
+    /// When the offsets do not start at 0, decrease, or end elsewhere than at the number of values; when a column is
+    /// out of range or repeats in a row; when a value is no count.
+    pub fn from_csr(
+        genes: usize,
+        row_offsets: &[usize],
+        columns: &[u32],
+        values: &[f32],
+    ) -> Result<Self, ExpressionError> {
+        check_offsets(row_offsets, columns.len(), values.len())?;
+        Self::from_rows(
+            genes,
+            row_offsets.windows(2).map(|window| {
+                let stretch = window[0]..window[1];
+                let columns = columns.get(stretch.clone()).unwrap_or_default();
+                columns.iter().copied().zip(values.get(stretch).unwrap_or_default().iter().copied())
+            }),
+        )
+    }
+
+    /// Counts of `observations` rows from the compressed-sparse-column form of files.
+    ///
+    /// # Errors
+    /// As [`CountMatrix::from_csr`], and when a row index is not below `observations`.
+    pub fn from_csc(
+        observations: usize,
+        column_offsets: &[usize],
+        rows: &[u32],
+        values: &[f32],
+    ) -> Result<Self, ExpressionError> {
+        check_offsets(column_offsets, rows.len(), values.len())?;
+        let genes = column_offsets.len() - 1;
+        let mut entries: Vec<(u32, u32, f32)> = Vec::with_capacity(values.len());
+        for ((column, window), _) in (0_u32..).zip(column_offsets.windows(2)).zip(0..genes) {
+            for at in window[0]..window[1] {
+                if let (Some(&row), Some(&value)) = (rows.get(at), values.get(at)) {
+                    if row as usize >= observations {
+                        return Err(ExpressionError::Offsets {
+                            field: "a row index",
+                            expected: format!("below {observations}"),
+                            found: row.to_string(),
+                        });
+                    }
+                    entries.push((row, column, value));
+                }
+            }
+        }
+        entries.sort_unstable_by_key(|&(row, column, _)| (row, column));
+        let mut rest = entries.as_slice();
+        Self::from_rows(
+            genes,
+            (0..observations).map(|row| {
+                let (own, others) = rest.split_at(rest.partition_point(|entry| entry.0 as usize <= row));
+                rest = others;
+                own.iter().map(|&(_, column, value)| (column, value))
+            }),
+        )
+    }
+
+    /// Counts from a dense matrix.
+    ///
+    /// # Errors
+    /// When a value is no count.
+    pub fn from_dense(matrix: &Matrix) -> Result<Self, ExpressionError> {
+        let rows = (0..matrix.rows).map(|row| (0_u32..).zip(matrix.row(row).iter().copied()));
+        Self::from_rows(matrix.cols, rows)
+    }
+
+    /// Appends a row, which it sorts and checks.
+    fn push_row(&mut self, entries: &mut [(u32, f32)]) -> Result<(), ExpressionError> {
+        let row = self.rows();
+        entries.sort_by_key(|&(column, _)| column);
+        for (place, &(column, value)) in entries.iter().enumerate() {
+            if column as usize >= self.genes {
+                return Err(ExpressionError::Column { row, column: column as usize, genes: self.genes });
+            }
+            if entries.get(place + 1).is_some_and(|next| next.0 == column) {
+                return Err(ExpressionError::RepeatedColumn { row, column: column as usize });
+            }
+            if !value.is_finite() || value < 0.0 || value.fract() != 0.0 {
+                return Err(ExpressionError::NotACount { row, column: column as usize, value });
+            }
+            if value > 0.0 {
+                self.columns.push(column);
+                self.values.push(value);
+            }
+        }
+        self.row_offsets.push(self.columns.len());
+        Ok(())
+    }
+
+    /// Number of observations.
+    pub fn rows(&self) -> usize {
+        self.row_offsets.len().saturating_sub(1)
+    }
+
+    /// Columns and counts stored in row `row`; empty past the end.
+    pub fn row(&self, row: usize) -> (&[u32], &[f32]) {
+        let start = self.row_offsets.get(row).copied().unwrap_or_default();
+        let end = self.row_offsets.get(row + 1).copied().unwrap_or(start);
+        (self.columns.get(start..end).unwrap_or_default(), self.values.get(start..end).unwrap_or_default())
+    }
+
+    /// Sum of the counts of row `row`: the library size of the observation.
+    pub fn total(&self, row: usize) -> f64 {
+        self.row(row).1.iter().map(|&value| f64::from(value)).sum()
+    }
+
+    /// Sum of the counts of each gene.
+    pub fn gene_sums(&self) -> Vec<f64> {
+        let mut sums = vec![0.0; self.genes];
+        for (&column, &value) in self.columns.iter().zip(&self.values) {
+            if let Some(sum) = sums.get_mut(column as usize) {
+                *sum += f64::from(value);
+            }
+        }
+        sums
+    }
+
+    /// The given columns, in the given order.
+    ///
+    /// # Errors
+    /// When a column is out of range or named twice.
+    pub fn select_columns(&self, columns: &[u32]) -> Result<Self, ExpressionError> {
+        let mut place_of: Vec<Option<u32>> = vec![None; self.genes];
+        for (place, &column) in (0_u32..).zip(columns) {
+            match place_of.get_mut(column as usize) {
+                Some(slot @ None) => *slot = Some(place),
+                _ => return Err(ExpressionError::Selection { column, genes: self.genes }),
+            }
+        }
+        let place = |column: u32| place_of.get(column as usize).copied().flatten();
+        Self::from_rows(
+            columns.len(),
+            (0..self.rows()).map(|row| {
+                let (columns, values) = self.row(row);
+                let kept =
+                    columns.iter().zip(values).filter_map(|(&column, &value)| Some((place(column)?, value)));
+                kept.collect::<Vec<_>>()
+            }),
+        )
+    }
+
+    /// Sums the rows of each of `groups` groups: the counts of tiles from the counts of the bins that lie in them.
+    /// A group without rows gets a row without counts.
+    ///
+    /// # Errors
+    /// When there is not one parent per row or a parent is not below `groups`.
+    pub fn aggregate(&self, parents: &[u32], groups: usize) -> Result<Self, ExpressionError> {
+        let wrong = |what, expected: String, found| ExpressionError::Parents { what, expected, found };
+        if parents.len() != self.rows() {
+            return Err(wrong(
+                "the number of parents",
+                format!("{} (one per row)", self.rows()),
+                parents.len(),
+            ));
+        }
+        if let Some(&parent) = parents.iter().find(|&&parent| parent as usize >= groups) {
+            return Err(wrong("a parent", format!("below {groups}"), parent as usize));
+        }
+        let mut children: Vec<u32> = (0_u32..).zip(parents).map(|(row, _)| row).collect();
+        children.sort_by_key(|&row| parents[row as usize]);
+        let mut rest = children.as_slice();
+        // Dense over the genes, so that a sum costs no search; only the touched columns are read and cleared.
+        let mut sums = vec![0.0_f32; self.genes];
+        let mut touched = Vec::new();
+        Self::from_rows(
+            self.genes,
+            (0..groups).map(|group| {
+                let members = rest.partition_point(|&row| parents[row as usize] as usize <= group);
+                let (own, others) = rest.split_at(members);
+                rest = others;
+                for &child in own {
+                    let (columns, values) = self.row(child as usize);
+                    for (&column, &value) in columns.iter().zip(values) {
+                        let sum = &mut sums[column as usize];
+                        if *sum == 0.0 {
+                            touched.push(column);
+                        }
+                        *sum += value;
+                    }
+                }
+                touched
+                    .drain(..)
+                    .map(|column| (column, std::mem::take(&mut sums[column as usize])))
+                    .collect::<Vec<_>>()
+            }),
+        )
+    }
+}
+
+/// Checks that `offsets` cut `stored` indices and `values` values into stretches.
+fn check_offsets(offsets: &[usize], stored: usize, values: usize) -> Result<(), ExpressionError> {
+    let wrong =
+        |field, expected: String, found: String| Err(ExpressionError::Offsets { field, expected, found });
+    if stored != values {
+        return wrong("the number of values", format!("{stored} (one per index)"), values.to_string());
+    }
+    match (offsets.first(), offsets.last()) {
+        (Some(0), Some(&last)) if last == values => {}
+        (Some(0), Some(last)) => return wrong("the last offset", values.to_string(), last.to_string()),
+        (Some(first), _) => return wrong("the first offset", "0".into(), first.to_string()),
+        (None, _) => return wrong("the number of offsets", "at least 1".into(), "0".into()),
+    }
+    match offsets.windows(2).position(|window| window[1] < window[0]) {
+        Some(place) => wrong(
+            "an offset",
+            format!("at least {} (offsets must not decrease)", offsets[place]),
+            offsets[place + 1].to_string(),
+        ),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn small() -> CountMatrix {
+        CountMatrix::from_rows(3, [vec![(2, 5.0), (0, 1.0)], vec![], vec![(1, 2.0), (2, 0.0)]]).unwrap()
+    }
+
+    #[test]
+    fn rows_are_sorted_and_zeros_are_not_stored() {
+        let counts = small();
+        assert_eq!(counts.rows(), 3);
+        assert_eq!(counts.row(0), ([0, 2].as_slice(), [1.0, 5.0].as_slice()));
+        assert_eq!(counts.row(1), ([].as_slice(), [].as_slice()));
+        assert_eq!(counts.row(2), ([1].as_slice(), [2.0].as_slice()));
+        assert_eq!(counts.row(3), ([].as_slice(), [].as_slice()));
+        assert_eq!(counts.total(0), 6.0);
+        assert_eq!(counts.gene_sums(), [1.0, 2.0, 5.0]);
+    }
+
+    #[test]
+    fn row_column_and_dense_forms_agree() {
+        let counts = small();
+        let csr = CountMatrix::from_csr(3, &[0, 2, 2, 4], &[2, 0, 1, 2], &[5.0, 1.0, 2.0, 0.0]).unwrap();
+        let csc = CountMatrix::from_csc(3, &[0, 1, 2, 3], &[0, 2, 0], &[1.0, 2.0, 5.0]).unwrap();
+        let dense = Matrix::new(3, 3, vec![1.0, 0.0, 5.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0]).unwrap();
+        assert_eq!(csr, counts);
+        assert_eq!(csc, counts);
+        assert_eq!(CountMatrix::from_dense(&dense).unwrap(), counts);
+    }
+
+    #[test]
+    fn numbers_that_are_no_counts_are_refused_with_their_place() {
+        for value in [f32::NAN, f32::INFINITY, -1.0, 0.5] {
+            let error = CountMatrix::from_rows(2, [vec![], vec![(1, value)]]).unwrap_err().to_string();
+            assert!(error.contains("row 1, column 1") && error.contains("raw"), "{error}");
+        }
+    }
+
+    #[test]
+    fn malformed_compressed_rows_are_refused() {
+        let from = CountMatrix::from_csr;
+        for (offsets, columns, expected) in [
+            (vec![], vec![], "number of offsets"),
+            (vec![1, 2], vec![0, 0], "first offset"),
+            (vec![0, 1], vec![0, 0], "last offset"),
+            (vec![0, 2, 1, 2], vec![0, 0], "must not decrease"),
+            (vec![0, 2], vec![0, 3], "below 3"),
+            (vec![0, 2], vec![1, 1], "more than once"),
+        ] {
+            let values = vec![1.0; columns.len()];
+            let error = from(3, &offsets, &columns, &values).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(from(3, &[0, 1], &[0], &[]).unwrap_err().to_string().contains("number of values"));
+        let far_row = CountMatrix::from_csc(2, &[0, 1], &[2], &[1.0]).unwrap_err().to_string();
+        assert!(far_row.contains("below 2"), "{far_row}");
+    }
+
+    #[test]
+    fn columns_are_selected_in_the_order_asked_for() {
+        let chosen = small().select_columns(&[2, 0]).unwrap();
+        assert_eq!(chosen.row(0), ([0, 1].as_slice(), [5.0, 1.0].as_slice()));
+        assert_eq!((chosen.genes, chosen.rows(), chosen.total(2)), (2, 3, 0.0));
+        for bad in [[0, 3], [1, 1]] {
+            assert!(matches!(small().select_columns(&bad), Err(ExpressionError::Selection { .. })));
+        }
+    }
+
+    #[test]
+    fn parents_that_do_not_fit_are_refused() {
+        let error = small().aggregate(&[0, 1], 2).unwrap_err().to_string();
+        assert!(error.contains("one per row"), "{error}");
+        let error = small().aggregate(&[0, 1, 2], 2).unwrap_err().to_string();
+        assert!(error.contains("below 2"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn tiles_hold_the_sums_of_their_bins(
+            dense in prop::collection::vec(0..4_u8, 0..60),
+            parents in prop::collection::vec(0..5_u32, 20),
+        ) {
+            let genes = 3;
+            let rows = dense.len() / genes;
+            let values: Vec<f32> = dense[..rows * genes].iter().map(|&count| f32::from(count)).collect();
+            let counts = CountMatrix::from_dense(&Matrix::new(rows, genes, values.clone()).unwrap()).unwrap();
+            let mut expected = vec![0.0; 5 * genes];
+            for row in 0..rows {
+                for gene in 0..genes {
+                    expected[parents[row] as usize * genes + gene] += values[row * genes + gene];
+                }
+            }
+            let expected = CountMatrix::from_dense(&Matrix::new(5, genes, expected).unwrap()).unwrap();
+            prop_assert_eq!(counts.aggregate(&parents[..rows], 5).unwrap(), expected);
+        }
+    }
 }

@@ -1,1 +1,0 @@
-//! Predictors that MagNet is compared with.

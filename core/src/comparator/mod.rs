@@ -1,0 +1,119 @@
+//! Predictors that MagNet is compared with: simple enough that whoever does not beat them has learnt nothing.
+
+mod image_statistics;
+mod mean;
+mod ridge;
+
+use thiserror::Error;
+
+use crate::expression::Matrix;
+
+pub use image_statistics::{PATCH_SIDES_PX, PATCH_STATISTICS, patch_statistics, patch_statistics_names};
+pub use mean::TrainingMean;
+pub use ridge::Ridge;
+
+/// A way to learn labels from features.
+pub trait Comparator {
+    /// The name that stands in tables of results.
+    fn name(&self) -> &'static str;
+
+    /// Learns labels `[N,G]` from features `[N,F]`.
+    ///
+    /// # Errors
+    /// When features and labels do not pair up, or there is nothing to learn from.
+    fn fit(&self, features: &Matrix, labels: &Matrix) -> Result<Box<dyn Predictor>, ComparatorError>;
+}
+
+/// What a [`Comparator`] has learnt.
+pub trait Predictor {
+    /// Labels `[N,G]` of features `[N,F]`.
+    ///
+    /// # Errors
+    /// When the features have another width than those that were learnt from.
+    fn predict(&self, features: &Matrix) -> Result<Matrix, ComparatorError>;
+}
+
+/// Why a comparator could not learn or predict.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ComparatorError {
+    /// A matrix of the wrong size.
+    #[error("{what}: found {found}, expected {expected}")]
+    Size {
+        /// What was counted.
+        what: &'static str,
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// Nothing to learn from.
+    #[error("{what}: found none, expected at least one")]
+    Empty {
+        /// What there is none of.
+        what: &'static str,
+    },
+    /// A number that is not finite.
+    #[error("{what}: row {row}, column {column} is {value}, expected a finite number")]
+    NotFinite {
+        /// Features or labels.
+        what: &'static str,
+        /// Row.
+        row: usize,
+        /// Column.
+        column: usize,
+        /// What stands there.
+        value: f32,
+    },
+    /// A penalty that makes no ridge.
+    #[error("ridge penalty: found {found}, expected a positive number")]
+    Penalty {
+        /// What was asked for.
+        found: f64,
+    },
+    /// Equations that rounding made unsolvable.
+    #[error(
+        "ridge: the normal equations with penalty {penalty} are singular in double precision; raise the penalty"
+    )]
+    Singular {
+        /// The penalty.
+        penalty: f64,
+    },
+}
+
+/// Checks that features and labels pair up, are finite, and hold something.
+fn check_training(features: &Matrix, labels: &Matrix) -> Result<(), ComparatorError> {
+    if labels.rows != features.rows {
+        let (expected, found) = (features.rows, labels.rows);
+        return Err(ComparatorError::Size {
+            what: "rows of labels (one per row of features)",
+            expected,
+            found,
+        });
+    }
+    for (what, empty) in
+        [("training rows", labels.rows == 0), ("features", features.cols == 0), ("genes", labels.cols == 0)]
+    {
+        if empty {
+            return Err(ComparatorError::Empty { what });
+        }
+    }
+    check_values("labels", labels)?;
+    check_values("features", features)
+}
+
+/// Checks that a matrix is full and finite.
+fn check_values(what: &'static str, matrix: &Matrix) -> Result<(), ComparatorError> {
+    let (expected, found) = (matrix.rows * matrix.cols, matrix.values.len());
+    if expected != found {
+        return Err(ComparatorError::Size { what, expected, found });
+    }
+    match matrix.values.iter().position(|value| !value.is_finite()) {
+        Some(place) => Err(ComparatorError::NotFinite {
+            what,
+            row: place / matrix.cols,
+            column: place % matrix.cols,
+            value: matrix.values[place],
+        }),
+        None => Ok(()),
+    }
+}
