@@ -175,3 +175,171 @@ fn check(
 fn refuse(field: &str, expected: impl Into<String>, found: impl Into<String>) -> LossError {
     LossError { field: field.to_owned(), expected: expected.into(), found: found.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Bool, Device, Int};
+
+    use super::*;
+    use crate::batch::{LevelInput, NeighborIndices};
+    use crate::model::testing::{assert_gradient, assert_values, indices, matrix, noise, values};
+
+    /// A batch of which only labels and means matter: `bins` core bins, two tiles of each kind.
+    fn batch(labels: PerLevel<Tensor<2>>, spot_mean: Tensor<2>, region_mean: Tensor<2>) -> MagNetBatch {
+        let device = labels.bin.device();
+        let table = || NeighborIndices {
+            index: Tensor::<2, Int>::zeros([1, 1], &device),
+            valid: Tensor::<2, Int>::zeros([1, 1], &device).bool() as Tensor<2, Bool>,
+        };
+        let core = PerLevel {
+            bin: labels.bin.dims()[0],
+            spot: labels.spot.dims()[0],
+            region: labels.region.dims()[0],
+        };
+        MagNetBatch {
+            inputs: PerLevel::from_fn(|_| LevelInput::Encoded(Tensor::zeros([1, 1], &device))),
+            graphs: PerLevel::from_fn(|_| table()),
+            spot_context: table(),
+            region_context: table(),
+            parent_spot: indices(&[0], &device),
+            parent_region: indices(&[0], &device),
+            core,
+            spot_mean,
+            region_mean,
+            labels: Some(labels),
+        }
+    }
+
+    fn statistics(mean: f32, sd: f32, genes: usize, device: &Device) -> PerLevel<GeneStatistics> {
+        PerLevel::from_fn(|_| GeneStatistics {
+            mean: Tensor::zeros([genes], device) + mean,
+            sd: Tensor::zeros([genes], device) + sd,
+        })
+    }
+
+    #[test]
+    fn pearson_of_rows_is_one_minus_one_and_zero_where_it_must_be() {
+        let device = Device::flex();
+        let a = matrix(&[&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0], &[5.0, 5.0, 5.0], &[1.0, 0.0, 0.0]], &device);
+        let b = matrix(&[&[2.0, 4.0, 6.0], &[3.0, 2.0, 1.0], &[1.0, 2.0, 3.0], &[1.0, 1.0, 0.0]], &device);
+        // The last row: covariance 1/3 over √(2/3 · 2/3).
+        assert_values(&values(&pearson_rows(a.clone(), b.clone())), &[1.0, -1.0, 0.0, 0.5], 1e-6);
+        assert_values(&values(&pcc_loss(a, b)), &[1.0 - 0.5 / 4.0], 1e-6);
+    }
+
+    #[test]
+    fn a_constant_row_has_a_finite_gradient() {
+        let device = Device::flex().autodiff();
+        let a = matrix(&[&[2.0, 2.0, 2.0]], &device).require_grad();
+        let loss = pcc_loss(a.clone(), matrix(&[&[1.0, 2.0, 3.0]], &device));
+        let gradient = a.grad(&loss.backward()).unwrap();
+        assert!(values(&gradient).iter().all(|value| value.is_finite()));
+    }
+
+    #[test]
+    fn the_gradient_of_the_pearson_loss_agrees_with_finite_differences() {
+        let device = Device::flex().autodiff();
+        let target = noise("target", [3, 6], &device);
+        assert_gradient(&noise("prediction", [3, 6], &device), 5e-3, 2e-3, |a| pcc_loss(a, target.clone()));
+    }
+
+    /// Two bins in spot 0, none in spot 1; both bins in the one region.
+    fn example(device: &Device) -> (PerLevel<Tensor<2>>, MagNetBatch) {
+        let predictions = PerLevel {
+            bin: matrix(&[&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]], device),
+            spot: matrix(&[&[0.0, 1.0, 0.0], &[9.0, 1.0, 4.0]], device),
+            region: matrix(&[&[1.0, 0.0, 2.0]], device),
+        };
+        let labels = PerLevel {
+            bin: matrix(&[&[1.0, 2.0, 5.0], &[1.0, 2.0, 3.0]], device),
+            spot: matrix(&[&[0.0, 2.0, 0.0], &[9.0, 1.0, 4.0]], device),
+            region: matrix(&[&[1.0, 0.0, 0.0]], device),
+        };
+        let spot_mean = matrix(&[&[1.0, 0.0], &[0.0, 0.0]], device);
+        let region_mean = matrix(&[&[0.75, 0.25]], device);
+        (predictions, batch(labels, spot_mean, region_mean))
+    }
+
+    #[test]
+    fn the_hybrid_loss_is_the_weighted_sum_of_its_terms() {
+        let device = Device::flex();
+        let (predictions, batch) = example(&device);
+        let config = LossConfig { mse_wide: 0.2, ..LossConfig::default() };
+        let loss = hybrid_loss(&config, &predictions, &batch, &statistics(0.0, 1.0, 3, &device)).unwrap();
+
+        // Squared errors: (0,0,4) and (4,0,4) over 6; (0,1,0) over 6; (0,0,4) over 3.
+        assert_values(&values(&loss.mse.bin), &[2.0], 1e-6);
+        assert_values(&values(&loss.mse.spot), &[1.0 / 6.0], 1e-6);
+        assert_values(&values(&loss.mse.region), &[4.0 / 3.0], 1e-6);
+        // Bin 0: (−1,0,1)·(−5/3,−2/3,7/3) = 4 over √(2·26/3); bin 1: −1.
+        let bin = 1.0 - (4.0 / (2.0_f32 * 26.0 / 3.0).sqrt() - 1.0) / 2.0;
+        assert_values(&values(&loss.pcc.bin), &[bin], 1e-6);
+        assert_values(&values(&loss.pcc.spot), &[0.0], 1e-6);
+        // Region: (0,−1,1)·(2/3,−1/3,−1/3) = 0.
+        assert_values(&values(&loss.pcc.region), &[1.0], 1e-6);
+        // Spot 0 against bin 0: (−1,0,1)·(−1/3,2/3,−1/3) = 0; spot 1 holds no bin and is left out.
+        // Region: the bins' mean is (1.5,2,2.5): (−.5,0,.5)·(0,−1,1) = 0.5 over √(0.5·2).
+        assert_values(&values(&loss.consistency), &[1.0 + 0.5], 1e-6);
+        let total = 0.75 * 2.0 + 0.1 * bin + 0.2 * (1.0 / 6.0 + 4.0 / 3.0) + 0.05 * 1.0 + 0.05 * 1.5;
+        assert_values(&values(&loss.total), &[total], 1e-6);
+    }
+
+    #[test]
+    fn standardised_units_divide_by_the_training_deviation() {
+        let device = Device::flex();
+        let (predictions, batch) = example(&device);
+        let config = LossConfig { units: LossUnits::Standardized, ..LossConfig::default() };
+        let loss = hybrid_loss(&config, &predictions, &batch, &statistics(7.0, 2.0, 3, &device)).unwrap();
+        assert_values(&values(&loss.mse.bin), &[0.5], 1e-6);
+
+        // Where genes differ in spread, correlation over genes changes too.
+        let mut uneven = statistics(0.0, 1.0, 3, &device);
+        uneven.bin.sd = Tensor::from_floats([1.0, 1.0, 4.0], &device);
+        let uneven = hybrid_loss(&config, &predictions, &batch, &uneven).unwrap();
+        assert_ne!(values(&uneven.pcc.bin), values(&loss.pcc.bin));
+    }
+
+    #[test]
+    fn the_gradient_of_the_hybrid_loss_agrees_with_finite_differences() {
+        let device = Device::flex().autodiff();
+        for units in [LossUnits::Label, LossUnits::Standardized] {
+            let config =
+                LossConfig { mse_wide: 0.3, pcc_wide: 0.4, consistency: 0.5, units, ..LossConfig::default() };
+            let labels = PerLevel::from_fn(|level| {
+                noise(&format!("label.{level}"), [if level == Level::Bin { 3 } else { 2 }, 4], &device)
+            });
+            let spot_mean = matrix(&[&[0.5, 0.5, 0.0], &[0.0, 0.0, 1.0]], &device);
+            let region_mean = matrix(&[&[0.0, 0.0, 0.0], &[0.3, 0.3, 0.4]], &device);
+            let batch = batch(labels, spot_mean, region_mean);
+            let statistics = statistics(0.2, 0.5, 4, &device);
+            // Rows 0-2 are bins, 3-4 spots, 5-6 regions.
+            assert_gradient(&noise("predictions", [7, 4], &device), 5e-3, 5e-3, |rows| {
+                let predictions = PerLevel {
+                    bin: rows.clone().narrow(0, 0, 3),
+                    spot: rows.clone().narrow(0, 3, 2),
+                    region: rows.narrow(0, 5, 2),
+                };
+                hybrid_loss(&config, &predictions, &batch, &statistics).unwrap().total
+            });
+        }
+    }
+
+    #[test]
+    fn missing_and_misshapen_labels_are_refused_by_field() {
+        let device = Device::flex();
+        let (predictions, batch) = example(&device);
+        let config = LossConfig::default();
+        let statistics = statistics(0.0, 1.0, 3, &device);
+        let refused = |batch: &MagNetBatch| {
+            hybrid_loss(&config, &predictions, batch, &statistics).unwrap_err().to_string()
+        };
+        let unlabelled = MagNetBatch { labels: None, ..batch.clone() };
+        assert_eq!(refused(&unlabelled), "loss, `labels`: expected labels of every level, found none");
+        let mut short = batch.clone();
+        short.labels.as_mut().unwrap().spot = matrix(&[&[1.0, 2.0, 3.0]], &device);
+        assert_eq!(refused(&short), "loss, `labels.spot`: expected [2, 3], found [1, 3]");
+        let mut uneven = batch;
+        uneven.region_mean = Tensor::zeros([1, 5], &device);
+        assert_eq!(refused(&uneven), "loss, `region_mean`: expected [1, 2], found [1, 5]");
+    }
+}

@@ -4,6 +4,7 @@
 //! `cross_level_attention.region.…`, `graph_attention.bin.layers.0.…`, `depth_transformer.bin.…`,
 //! `gene_head.region.…`. Renaming a field breaks saved models.
 
+mod check;
 mod config;
 mod cross_level_attention;
 mod depth_transformer;
@@ -15,6 +16,8 @@ mod patch_encoder;
 mod resnet;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod weights;
 
@@ -22,6 +25,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+pub use check::BatchError;
 pub use config::{
     CrossLevelConfig, DepthConfig, GraphAttentionKind, GraphConfig, LossConfig, LossUnits, MagNetConfig,
     PatchEncoderConfig, Pooling, ResNetDepth, WideFeatures,
@@ -96,18 +100,6 @@ pub struct MagNet {
     gene_head: LevelModules<GeneHead>,
     #[module(skip)]
     config: MagNetConfig,
-}
-
-/// A batch that the model cannot read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("batch field `{field}`: expected {expected}, found {found}")]
-pub struct BatchError {
-    /// Path of the field in [`MagNetBatch`].
-    pub field: String,
-    /// What the model needs there.
-    pub expected: String,
-    /// What is there.
-    pub found: String,
 }
 
 /// Gene statistics that the model cannot hold.
@@ -374,97 +366,4 @@ impl MagNet {
             None => mean_over_tokens(tokens),
         }
     }
-
-    /// Compares the batch with the configuration and its tensors with one another. Shapes only: that indices are in
-    /// bounds is the duty of whoever builds the tables, because reading them back would stall the device.
-    fn check(&self, batch: &MagNetBatch) -> Result<(), BatchError> {
-        let mut rows = PerLevel { bin: 0, spot: 0, region: 0 };
-        for &level in self.config.predicted_levels() {
-            let nodes = self.check_input(level, batch.inputs.get(level))?;
-            *rows.get_mut(level) = nodes;
-            require(nodes > 0, || (format!("inputs.{level}"), "at least one node".to_owned(), nodes))?;
-            let core = *batch.core.get(level);
-            require(core <= nodes, || (format!("core.{level}"), format!("at most {nodes} nodes"), core))?;
-            check_table(&format!("graphs.{level}"), batch.graphs.get(level), nodes)?;
-        }
-        if self.config.wide_levels {
-            for (name, context, parent) in [
-                ("spot", &batch.spot_context, &batch.parent_spot),
-                ("region", &batch.region_context, &batch.parent_region),
-            ] {
-                check_table(&format!("{name}_context"), context, rows.bin)?;
-                let [_, keys] = context.index.dims();
-                require(keys > 0, || (format!("{name}_context"), "at least the parent".to_owned(), keys))?;
-                let [parents] = parent.dims();
-                let core = batch.core.bin;
-                require(parents == core, || (format!("parent_{name}"), format!("{core} rows"), parents))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Number of nodes of an input that fits the configuration.
-    fn check_input(&self, level: Level, input: &LevelInput) -> Result<usize, BatchError> {
-        let fits = match (input, &self.config.wide_features) {
-            (LevelInput::Patches(patches), source) => {
-                let [_, channels, height, width] = patches.dims();
-                let own = level == Level::Bin || *source == WideFeatures::Shared;
-                own && channels == 3 && height > 0 && width > 0
-            }
-            (LevelInput::Encoded(nodes), _) => nodes.dims()[1] == self.config.width,
-            (LevelInput::Features(_), WideFeatures::Shared) => false,
-            (
-                LevelInput::Features(features),
-                WideFeatures::Frozen { width } | WideFeatures::File { width },
-            ) => level != Level::Bin && features.dims()[1] == *width,
-        };
-        if fits { Ok(input_dims(input)[0]) } else { Err(self.wrong_input(level, input)) }
-    }
-
-    fn wrong_input(&self, level: Level, input: &LevelInput) -> BatchError {
-        let width = self.config.width;
-        let expected = match &self.config.wide_features {
-            WideFeatures::Frozen { width: features } | WideFeatures::File { width: features }
-                if level != Level::Bin =>
-            {
-                format!("features [N, {features}] or encoded nodes [N, {width}]")
-            }
-            _ => format!("patches [N, 3, P, P] or encoded nodes [N, {width}]"),
-        };
-        let kind = match input {
-            LevelInput::Patches(_) => "patches",
-            LevelInput::Features(_) => "features",
-            LevelInput::Encoded(_) => "encoded nodes",
-        };
-        BatchError {
-            field: format!("inputs.{level}"),
-            expected,
-            found: format!("{kind} {:?}", input_dims(input)),
-        }
-    }
-}
-
-fn input_dims(input: &LevelInput) -> Vec<usize> {
-    match input {
-        LevelInput::Patches(patches) => patches.dims().to_vec(),
-        LevelInput::Features(rows) | LevelInput::Encoded(rows) => rows.dims().to_vec(),
-    }
-}
-
-fn require<T: ToString>(
-    holds: bool,
-    message: impl FnOnce() -> (String, String, T),
-) -> Result<(), BatchError> {
-    if holds {
-        return Ok(());
-    }
-    let (field, expected, found) = message();
-    Err(BatchError { field, expected, found: found.to_string() })
-}
-
-fn check_table(field: &str, table: &NeighborIndices, rows: usize) -> Result<(), BatchError> {
-    let index = table.index.dims();
-    let valid = table.valid.dims();
-    require(index[0] == rows, || (field.to_owned(), format!("{rows} rows"), index[0]))?;
-    require(index == valid, || (format!("{field}.valid"), format!("{index:?}"), format!("{valid:?}")))
 }
