@@ -12,7 +12,8 @@ use crate::gene_panel::GenePanel;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GeneSelection {
-    /// Highest mean of the raw counts over all training observations together.
+    /// Highest mean of log1p CP10K over all training observations together: a deep observation weighs no more than a
+    /// shallow one.
     #[default]
     HighestMean,
     /// Highest variance of log1p CP10K over all training observations together.
@@ -79,10 +80,7 @@ impl GeneSelection {
                 let total = counts.total(row);
                 let (columns, values) = counts.row(row);
                 for (&column, &count) in columns.iter().zip(values) {
-                    let value = match self {
-                        GeneSelection::HighestMean => f64::from(count),
-                        GeneSelection::MostVariable => log1p_cp10k(count, total),
-                    };
+                    let value = log1p_cp10k(count, total);
                     if let Some((sum, squares)) = sums.get_mut(column as usize) {
                         *sum += value;
                         *squares += value * value;
@@ -118,12 +116,12 @@ mod tests {
 
     #[test]
     fn the_mean_is_over_the_observations_of_all_slides_and_needs_common_genes() {
-        // Pooled sums of a, b, c: 6, 9, 6; `only` is the highest but stands in one slide.
+        // Sums of log1p CP10K of a, b, c: 22.5, 6.8, 14.2; `only` has the most counts but stands in one slide.
         let one = counts(&[&[1.0, 9.0, 4.0, 90.0], &[2.0, 0.0, 0.0, 0.0]]);
         let two = counts(&[&[2.0, 3.0, 0.0]]);
         let slides = [(&one, &panel(&["a", "b", "c", "only"])), (&two, &panel(&["c", "a", "b"]))];
         let chosen = GeneSelection::HighestMean.select(&slides, 3).unwrap();
-        assert_eq!(chosen.ids, ["b", "a", "c"]);
+        assert_eq!(chosen.ids, ["a", "c", "b"]);
         let error = GeneSelection::HighestMean.select(&slides, 4).unwrap_err();
         assert_eq!(error, ExpressionError::TooFewGenes { wanted: 4, common: 3, slides: 2 });
     }

@@ -50,9 +50,9 @@ pub struct DataConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GeneSelection {
-    /// The genes of highest mean.
+    /// The genes of highest mean log1p CP10K.
     HighestMean,
-    /// The genes of highest variance of their labels.
+    /// The genes of highest variance of log1p CP10K.
     MostVariable,
     /// The genes of a file.
     File,
