@@ -353,12 +353,10 @@ mod tests {
         );
         assert_eq!(values(&batch.region_mean), [0.25, 0.25, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
         assert_eq!(values(&batch.labels.unwrap().spot), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-        let valid: Vec<bool> = batch.spot_context.valid.to_data().try_to_vec().unwrap();
-        // The first bin's context: spot 0, its neighbour spot 1, and no other.
-        assert_eq!(
-            (&valid[..3], &ints(&batch.spot_context.index)[..3]),
-            ([true, true, false].as_slice(), [0, 1, 0].as_slice())
-        );
+        // The first bin's context of regions: region 0, its neighbour region 1, and no other.
+        let valid: Vec<bool> = batch.region_context.valid.to_data().try_to_vec().unwrap();
+        assert_eq!(valid[..3], [true, true, false]);
+        assert_eq!(ints(&batch.region_context.index)[..3], [0, 1, 0]);
     }
 
     #[test]
