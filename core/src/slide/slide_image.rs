@@ -1,7 +1,8 @@
 //! A slide image held in memory.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::error::SlideError;
 use super::patch::{PatchReader, PxWindow};
@@ -84,17 +85,14 @@ impl SlideImage {
         let (left, right) = whole_span(window.left - margin_x, window.left + window.width + margin_x);
         let (top, bottom) = whole_span(window.top - margin_y, window.top + window.height + margin_y);
         let copy = self.copy_with_background(left, top, right, bottom);
-        let source = ImageRef::new((right - left) as u32, (bottom - top) as u32, &copy, PixelType::U8x3)
-            .map_err(|error| resize_error(&error))?;
-        let mut target = Image::from_slice_u8(out_width, out_height, out, PixelType::U8x3)
-            .map_err(|error| resize_error(&error))?;
         let options = triangle_filter().crop(
             window.left - left as f64,
             window.top - top as f64,
             window.width,
             window.height,
         );
-        Resizer::new().resize(&source, &mut target, &options).map_err(|error| resize_error(&error))
+        let copied = ((right - left) as u32, (bottom - top) as u32);
+        resize_rgb(&copy, copied, out, (out_width, out_height), &options)
     }
 
     /// The pixels of columns `left..right` and rows `top..bottom`; those outside the image are background.
@@ -159,23 +157,35 @@ impl PatchReader for SlideImage {
         let width = ((f64::from(self.width_px) / scale).floor() as u32).max(1);
         let height = ((f64::from(self.height_px) / scale).floor() as u32).max(1);
         let mut rgb = vec![0; width as usize * height as usize * 3];
-        let source = ImageRef::new(self.width_px, self.height_px, &self.rgb, PixelType::U8x3)
-            .map_err(|error| resize_error(&error))?;
-        let mut target = Image::from_slice_u8(width, height, &mut rgb, PixelType::U8x3)
-            .map_err(|error| resize_error(&error))?;
         let options = triangle_filter().crop(
             0.0,
             0.0,
             (f64::from(width) * scale).min(f64::from(self.width_px)),
             (f64::from(height) * scale).min(f64::from(self.height_px)),
         );
-        Resizer::new().resize(&source, &mut target, &options).map_err(|error| resize_error(&error))?;
+        resize_rgb(&self.rgb, (self.width_px, self.height_px), &mut rgb, (width, height), &options)?;
         SlideImage::new(width, height, rgb, self.um_per_px * scale)
     }
 }
 
 fn triangle_filter() -> ResizeOptions {
     ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false)
+}
+
+/// Resizes RGB of `(width, height)` into RGB of another. The pixel type is fixed here: the resizer that chooses it at run
+/// time is compiled for every pixel type there is, which was more code than the rest of this crate.
+fn resize_rgb(
+    source: &[u8],
+    source_px: (u32, u32),
+    target: &mut [u8],
+    target_px: (u32, u32),
+    options: &ResizeOptions,
+) -> Result<(), SlideError> {
+    let source = TypedImageRef::<U8x3>::from_buffer(source_px.0, source_px.1, source)
+        .map_err(|error| resize_error(&error))?;
+    let mut target = TypedImage::<U8x3>::from_buffer(target_px.0, target_px.1, target)
+        .map_err(|error| resize_error(&error))?;
+    Resizer::new().resize_typed(&source, &mut target, options).map_err(|error| resize_error(&error))
 }
 
 /// The smallest span of whole pixels that holds `from..to`. The window's check keeps both in range.
