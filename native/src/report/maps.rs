@@ -1,0 +1,115 @@
+//! Measured beside predicted maps, as PNG data within the page.
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use magnet_core::heatmap::{Backdrop, Canvas, Panel, PanelConfig, ScaleBar, ValueRange, View};
+use magnet_core::slide::PatchReader;
+
+use super::charts::legend;
+use super::element::{Element, el};
+use super::tables::fixed;
+use super::{GeneMap, ReportInput, SlideMaps};
+
+/// Longer side of a map, in pixels: twice what the page shows, for sharp screens and paper.
+const MAP_SIDE_PX: u32 = 560;
+
+/// The quantiles of measured and predicted values at which the colours end, so that a few extreme observations do not
+/// flatten the rest.
+const RANGE_QUANTILES: (f64, f64) = (0.01, 0.99);
+
+/// The maps of one slide: the H&E image once, then a column for each gene.
+pub(super) fn slide(maps: &SlideMaps, input: &ReportInput) -> Result<Element> {
+    let heading = el("h3").text(format!("Slide {}", maps.name));
+    let Some(view) = View::of_marks(&maps.centers, maps.mark) else {
+        return Ok(el("div").child(heading).child(el("p").class("soft").text("No observation has a place.")));
+    };
+    let mut columns = el("div").class("maps");
+    if let Some(image) = &maps.slide {
+        let context = || format!("report: H&E image of slide {}", maps.name);
+        // A whole slide may be far larger than what is shown; this also averages rather than samples it.
+        let side = f64::from(MAP_SIDE_PX)
+            * (f64::from(image.width_px().max(image.height_px())) * image.um_per_px())
+            / view.width_um.max(view.height_um);
+        let picture = image.thumbnail((side * 1.5).clamp(16.0, 8000.0) as u32).with_context(context)?;
+        let panel = Panel::of_slide(Backdrop::plain(&picture), view, MAP_SIDE_PX).with_context(context)?;
+        let bar = scale_bar(&panel);
+        let alt = format!("H&E image of slide {}", maps.name);
+        let figure = el("div")
+            .class("gene")
+            .child(el("h4").text("H&E").child(el("i").text(format!("{} observations", maps.centers.len()))));
+        columns = columns.child(figure.child(picture_figure("Image", &panel.canvas, alt)?).child(bar));
+    }
+    for gene in &maps.genes {
+        columns = columns.child(column(maps, gene, view, input)?);
+    }
+    Ok(el("div").child(heading).child(columns))
+}
+
+fn column(maps: &SlideMaps, gene: &GeneMap, view: View, input: &ReportInput) -> Result<Element> {
+    let values = gene.measured.iter().flatten().chain(&gene.predicted).copied();
+    let range = ValueRange::of(values, RANGE_QUANTILES.0, RANGE_QUANTILES.1);
+    let draw = |values: &[f32], kind: &str| -> Result<Element> {
+        let panel = Panel::draw(&PanelConfig {
+            centers: &maps.centers,
+            values,
+            mark: maps.mark,
+            range,
+            color_map: input.color_map,
+            opacity: 1.0,
+            view,
+            backdrop: None,
+            max_side_px: MAP_SIDE_PX,
+        })
+        .with_context(|| format!("report: {kind} map of gene {} on slide {}", gene.symbol, maps.name))?;
+        let alt = format!("{kind} expression of {} on slide {}", gene.symbol, maps.name);
+        picture_figure(if kind == "measured" { "Measured" } else { "Predicted" }, &panel.canvas, alt)
+    };
+    let name =
+        if gene.label.is_empty() { gene.symbol.clone() } else { format!("{} ({})", gene.symbol, gene.label) };
+    let mut block = el("div")
+        .class("gene")
+        .child(el("h4").text(name).child(el("i").text(format!("r = {}", fixed(gene.pearson)))));
+    if let Some(measured) = &gene.measured {
+        block = block.child(draw(measured, "measured")?);
+    }
+    Ok(block.child(draw(&gene.predicted, "predicted")?).child(legend(input.color_map, range, &input.units)))
+}
+
+fn picture_figure(caption: &'static str, canvas: &Canvas, alt: String) -> Result<Element> {
+    let png = canvas.to_png().context("report: PNG of a map")?;
+    let image = el("img")
+        .attr("alt", alt)
+        .attr("width", canvas.width())
+        .attr("height", canvas.height())
+        .attr("style", "height:auto")
+        .attr("src", format!("data:image/png;base64,{}", STANDARD.encode(png)));
+    Ok(el("figure").child(el("figcaption").text(caption)).child(image))
+}
+
+/// A scale bar that is right at whatever width the page shows the map.
+fn scale_bar(panel: &Panel) -> Element {
+    let width = f64::from(panel.canvas.width());
+    let bar = ScaleBar::fit(panel.um_per_px, width * 0.4);
+    let label = format!("Scale bar: {}", bar.label);
+    let unit = width / 260.0; // drawn in map pixels, shown at about 260 px
+    let line = el("line")
+        .at("x1", 0.0)
+        .at("x2", bar.length_px)
+        .at("y1", 4.0 * unit)
+        .at("y2", 4.0 * unit)
+        .attr("stroke", "currentColor")
+        .at("stroke-width", 3.0 * unit);
+    let text = el("text")
+        .at("x", bar.length_px + 8.0 * unit)
+        .at("y", 8.5 * unit)
+        .attr("style", format!("font-size:{}px", (12.0 * unit).round()))
+        .text(bar.label);
+    el("svg")
+        .class("legend")
+        .attr("viewBox", format!("0 0 {width} {}", (12.0 * unit).round()))
+        .attr("role", "img")
+        .attr("aria-label", label)
+        .child(line)
+        .child(text)
+}
