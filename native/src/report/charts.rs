@@ -15,6 +15,9 @@ const BOTTOM: f64 = 44.0;
 /// Most points of a line: more would lie on the same pixels.
 const MAX_POINTS: usize = 1000;
 
+/// A line of a chart: its class in the style sheet, its name, its points.
+type Line<'a> = (&'static str, &'a str, Vec<(f64, f64)>);
+
 /// The plotting area of a chart and what its sides stand for.
 struct Frame {
     x: ValueRange,
@@ -137,7 +140,7 @@ fn series(rows: &[TrainingRow], value: impl Fn(&TrainingRow) -> Option<f64>) -> 
         .collect()
 }
 
-fn line_chart(title: &str, y_name: &str, lines: &[(&'static str, &str, Vec<(f64, f64)>)]) -> Option<Element> {
+fn line_chart(title: &str, y_name: &str, lines: &[Line<'_>]) -> Option<Element> {
     let lines: Vec<_> = lines.iter().filter(|(_, _, points)| points.len() >= 2).collect();
     let all = || lines.iter().flat_map(|(_, _, points)| points.iter().copied());
     let bounds = |pick: fn((f64, f64)) -> f64| {
@@ -173,7 +176,7 @@ pub(super) fn legend(color_map: ColorMap, range: ValueRange, units: &str) -> Ele
     const STEPS: usize = 64;
     let (width, bar) = (260.0, 10.0);
     let label = format!("Colour scale from {:.3} to {:.3} {units}", range.low(), range.high());
-    let mut svg = chart(width, 40.0, label).attr("class", "legend");
+    let mut svg = chart(width, 46.0, label).attr("class", "legend");
     let step = width / STEPS as f64;
     for index in 0..STEPS {
         let [r, g, b] = color_map.color((index as f64 + 0.5) / STEPS as f64);
@@ -197,7 +200,7 @@ pub(super) fn legend(color_map: ColorMap, range: ValueRange, units: &str) -> Ele
         };
         svg = svg.child(line("axis", x, bar, x, bar + 4.0)).child(text(x, bar + 17.0, anchor, tick.label));
     }
-    svg.child(text(0.0, 39.0, "start", units))
+    svg.child(text(0.0, 44.0, "start", units))
 }
 
 /// A bar from 0, as long as the value is large; for a table's cell.

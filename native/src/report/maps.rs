@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use magnet_core::heatmap::{Backdrop, Canvas, Panel, PanelConfig, ScaleBar, ValueRange, View};
+use magnet_core::heatmap::{Backdrop, Canvas, Mark, Panel, PanelConfig, ScaleBar, ValueRange, View};
 use magnet_core::slide::PatchReader;
 
 use super::charts::legend;
@@ -38,7 +38,15 @@ pub(super) fn slide(maps: &SlideMaps, input: &ReportInput) -> Result<Element> {
         let figure = el("div")
             .class("gene")
             .child(el("h4").text("H&E").child(el("i").text(format!("{} observations", maps.centers.len()))));
-        columns = columns.child(figure.child(picture_figure("Image", &panel.canvas, alt)?).child(bar));
+        let marks = match maps.mark {
+            Mark::Square { side_um } => format!("One square is one observation of {side_um} × {side_um} µm."),
+            Mark::Disc { diameter_um } => {
+                format!("One disc is one observation of {diameter_um} µm diameter.")
+            }
+        };
+        let marks = el("p").class("soft").text(marks);
+        columns =
+            columns.child(figure.child(picture_figure("Image", &panel.canvas, alt)?).child(bar).child(marks));
     }
     for gene in &maps.genes {
         columns = columns.child(column(maps, gene, view, input)?);

@@ -128,7 +128,7 @@ fn distribution(input: &ReportInput) -> Element {
     if undefined > 0 {
         text += &format!(" {undefined} genes whose measurement does not vary are left out.");
     }
-    let figure = el("figure").attr("style", "max-width:720px").child(chart);
+    let figure = el("figure").attr("style", "max-width:620px").child(chart);
     block.child(el("p").class("soft").text(text)).child(figure)
 }
 

@@ -37,7 +37,7 @@ p { margin: 6px 0 12px; max-width: 78ch; }
 table { border-collapse: collapse; width: 100%; font-size: 14.5px; margin: 10px 0; }
 caption { text-align: left; color: var(--soft); font-size: 14px; padding-bottom: 6px; }
 th, td { padding: 6px 12px; text-align: left; border-bottom: 1px solid var(--rule); vertical-align: baseline; }
-thead th { font-weight: 600; border-bottom: 2px solid var(--rule); white-space: nowrap; }
+thead th, thead td { font-weight: 600; border-bottom: 2px solid var(--rule); white-space: nowrap; }
 th[scope=row] { font-weight: 400; }
 th[scope=rowgroup] { font-weight: 600; vertical-align: top; }
 td.num, th.num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -57,7 +57,7 @@ figcaption { font-size: 14px; color: var(--soft); }
 .gene img { display: block; width: 100%; border: 1px solid var(--rule); border-radius: 6px; background: #fff; }
 .gene figcaption { margin: 0 0 2px; font-size: 13px; }
 .legend { display: block; width: 100%; height: auto; margin-top: 6px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 20px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(380px, 100%), 1fr)); gap: 20px; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { fill: var(--soft); font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif; }
 svg text.strong { fill: var(--ink); }
