@@ -77,7 +77,7 @@ impl View {
 /// The slide behind the marks.
 #[derive(Debug, Clone, Copy)]
 pub struct Backdrop<'a> {
-    /// A picture of the whole slide, with its own pixel size.
+    /// The whole slide at any size, with its own pixel size. For many maps of one slide a thumbnail saves time.
     pub slide: &'a SlideImage,
     /// How much of its colour is kept: 0 is grey, 1 as it is.
     pub saturation: f32,
@@ -198,15 +198,20 @@ fn draw_backdrop(
     view: View,
     um_per_px: f64,
 ) -> Result<(), HeatmapError> {
-    let scale = um_per_px / backdrop.slide.um_per_px();
     let (width, height) = (canvas.width(), canvas.height());
+    // A full-resolution slide is brought near the panel's scale first; its windows would be too large to resample.
+    let longest = f64::from(backdrop.slide.width_px().max(backdrop.slide.height_px()));
+    let wanted = (2.0 * longest * backdrop.slide.um_per_px() / um_per_px).ceil();
+    let reduced = if wanted < longest { Some(backdrop.slide.thumbnail(wanted as u32)?) } else { None };
+    let slide = reduced.as_ref().unwrap_or(backdrop.slide);
+    let scale = um_per_px / slide.um_per_px();
     let window = PxWindow {
-        left: view.left_um / backdrop.slide.um_per_px(),
-        top: view.top_um / backdrop.slide.um_per_px(),
+        left: view.left_um / slide.um_per_px(),
+        top: view.top_um / slide.um_per_px(),
         width: f64::from(width) * scale,
         height: f64::from(height) * scale,
     };
-    backdrop.slide.resample(window, width as usize, height as usize, canvas.rgb_mut())?;
+    slide.resample(window, width as usize, height as usize, canvas.rgb_mut())?;
     let (saturation, fade) = (backdrop.saturation.clamp(0.0, 1.0), backdrop.fade.clamp(0.0, 1.0));
     for pixel in canvas.rgb_mut().as_chunks_mut::<3>().0 {
         let grey = 0.2126 * f32::from(pixel[0]) + 0.7152 * f32::from(pixel[1]) + 0.0722 * f32::from(pixel[2]);
@@ -344,6 +349,12 @@ mod tests {
         let panel = Panel::draw(&config).unwrap();
         assert_eq!(panel.canvas.pixel(40, 50), Some([0; 3]));
         assert_eq!(panel.canvas.pixel(60, 50), Some([255; 3]));
+        // The same slide at ten times the resolution gives the same panel, but for the edge.
+        let fine = (0..1000 * 1000).flat_map(|index| [if index % 1000 < 250 { 0 } else { 255 }; 3]).collect();
+        let fine = SlideImage::new(1000, 1000, fine, 0.2).unwrap();
+        config.backdrop = Some(Backdrop::plain(&fine));
+        let panel = Panel::draw(&config).unwrap();
+        assert_eq!((panel.canvas.pixel(45, 50), panel.canvas.pixel(54, 50)), (Some([0; 3]), Some([255; 3])));
         config.backdrop = Some(Backdrop { fade: 0.5, ..Backdrop::plain(&slide) });
         assert_eq!(Panel::draw(&config).unwrap().canvas.pixel(40, 50), Some([128; 3]));
     }

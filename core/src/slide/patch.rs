@@ -222,6 +222,8 @@ mod tests {
             let error = image.read_patch(center, side, 4, &mut out).unwrap_err();
             assert!(matches!(error, SlideError::Window { .. }), "{error}");
         }
+        // The filter's margin counts too: 8000 px on one pixel reach 8000 px further on each side.
+        assert!(image.read_patch(center, 8000.0, 1, &mut [0; 3]).is_err());
         assert!(image.read_patch(center, 4.0, 5, &mut out).is_err());
         assert!(image.read_patch(center, 4.0, 0, &mut []).is_err());
     }

@@ -14,6 +14,9 @@ pub const BACKGROUND: u8 = 255;
 /// Largest side of a window that is read at once, in slide pixels (200 MB of RGB).
 const MAX_WINDOW_PX: f64 = 8192.0;
 
+/// Largest side of a window with the margin that the filter reaches into (450 MB of RGB).
+const MAX_COPY_PX: i64 = 12_288;
+
 /// An RGB image with 8 bits per channel in memory, and the physical size of its pixels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SlideImage {
@@ -84,6 +87,15 @@ impl SlideImage {
         let margin_y = (window.height / out_height_px as f64).max(1.0).ceil() + 1.0;
         let (left, right) = whole_span(window.left - margin_x, window.left + window.width + margin_x);
         let (top, bottom) = whole_span(window.top - margin_y, window.top + window.height + margin_y);
+        if (right - left).max(bottom - top) > MAX_COPY_PX {
+            return Err(SlideError::Window {
+                expected: format!("a window of at most {MAX_COPY_PX} px with the margin of its filter"),
+                found: format!(
+                    "{} x {} px shrunk to {out_width_px} x {out_height_px}",
+                    window.width, window.height
+                ),
+            });
+        }
         let copy = self.copy_with_background(left, top, right, bottom);
         let options = triangle_filter().crop(
             window.left - left as f64,

@@ -4,7 +4,6 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use magnet_core::heatmap::{Backdrop, Canvas, Mark, Panel, PanelConfig, ScaleBar, ValueRange, View};
-use magnet_core::slide::PatchReader;
 
 use super::charts::legend;
 use super::element::{Element, el};
@@ -27,12 +26,7 @@ pub(super) fn slide(maps: &SlideMaps, input: &ReportInput) -> Result<Element> {
     let mut columns = el("div").class("maps");
     if let Some(image) = &maps.slide {
         let context = || format!("report: H&E image of slide {}", maps.name);
-        // A whole slide may be far larger than what is shown; this also averages rather than samples it.
-        let side = f64::from(MAP_SIDE_PX)
-            * (f64::from(image.width_px().max(image.height_px())) * image.um_per_px())
-            / view.width_um.max(view.height_um);
-        let picture = image.thumbnail((side * 1.5).clamp(16.0, 8000.0) as u32).with_context(context)?;
-        let panel = Panel::of_slide(Backdrop::plain(&picture), view, MAP_SIDE_PX).with_context(context)?;
+        let panel = Panel::of_slide(Backdrop::plain(image), view, MAP_SIDE_PX).with_context(context)?;
         let bar = scale_bar(&panel);
         let alt = format!("H&E image of slide {}", maps.name);
         let figure = el("div")

@@ -15,6 +15,7 @@ use anyhow::Result;
 use magnet_core::Level;
 use magnet_core::coordinates::SlideUm;
 use magnet_core::heatmap::{ColorMap, Mark};
+use magnet_core::metrics::{GeneScore, LevelScores};
 use magnet_core::slide::SlideImage;
 
 /// What a report says.
@@ -65,6 +66,31 @@ pub struct ScoreRow {
     pub n: usize,
 }
 
+impl ScoreRow {
+    /// The row of a predictor's scores.
+    pub fn new(level: Level, predictor: &str, role: Role, scores: &LevelScores) -> Self {
+        Self {
+            level,
+            predictor: predictor.to_owned(),
+            role,
+            mse: scores.mse,
+            mae: scores.mae,
+            pcc_spot: scores.pcc_spot,
+            pcc_gene_mean: scores.pcc_gene_mean,
+            pcc_gene_median: scores.pcc_gene_median,
+            n: scores.n,
+        }
+    }
+
+    /// The rows of the model and of the mean predictor that its scores carry.
+    pub fn of_model(level: Level, scores: &LevelScores) -> Vec<Self> {
+        let mean = scores.mean_predictor.as_deref();
+        std::iter::once(Self::new(level, "MagNet", Role::Model, scores))
+            .chain(mean.map(|mean| Self::new(level, "mean predictor", Role::MeanPredictor, mean)))
+            .collect()
+    }
+}
+
 /// What a predictor is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -93,6 +119,21 @@ pub struct GeneRow {
     pub measured_sd: f64,
     /// Standard deviation of the prediction.
     pub predicted_sd: f64,
+}
+
+impl GeneRow {
+    /// The row of a gene's scores.
+    pub fn new(symbol: &str, score: &GeneScore) -> Self {
+        Self {
+            symbol: symbol.to_owned(),
+            pearson: score.pcc,
+            mse: score.mse,
+            mae: score.mae,
+            measured_mean: score.measured_mean,
+            measured_sd: score.measured_sd,
+            predicted_sd: score.predicted_sd,
+        }
+    }
 }
 
 /// One epoch. What was not recorded is `None`.

@@ -139,3 +139,23 @@ fn a_map_that_cannot_be_drawn_names_slide_and_gene() {
     let error = format!("{:#}", render(&wrong).unwrap_err());
     assert!(error.contains("C2 <&>") && error.contains("<script>") && error.contains("29"), "{error}");
 }
+
+#[test]
+fn scores_bring_their_mean_predictor_along() {
+    let mean = LevelScores {
+        mse: 0.5,
+        mae: 0.6,
+        pcc_spot: 0.7,
+        pcc_gene_mean: 0.0,
+        pcc_gene_median: 0.0,
+        n: 9,
+        mean_predictor: None,
+    };
+    let scores = LevelScores { mse: 0.4, mean_predictor: Some(Box::new(mean.clone())), ..mean.clone() };
+    let rows = ScoreRow::of_model(Level::Bin, &scores);
+    assert_eq!(
+        rows.iter().map(|row| (row.role, row.mse)).collect::<Vec<_>>(),
+        [(Role::Model, 0.4), (Role::MeanPredictor, 0.5)]
+    );
+    assert_eq!(ScoreRow::of_model(Level::Bin, &mean).len(), 1);
+}
