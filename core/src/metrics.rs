@@ -298,7 +298,7 @@ impl Moments {
 fn median(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
     match (sorted.get(middle), sorted.get(middle.wrapping_sub(1))) {
-        (Some(&upper), Some(&lower)) if sorted.len() % 2 == 0 => (lower + upper) / 2.0,
+        (Some(&upper), Some(&lower)) if sorted.len().is_multiple_of(2) => (lower + upper) / 2.0,
         (Some(&upper), _) => upper,
         (None, _) => f64::NAN,
     }

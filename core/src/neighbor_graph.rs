@@ -58,7 +58,7 @@ pub enum NeighborGraphError {
 impl NeighborTable {
     /// Number of rows `N`.
     pub fn len(&self) -> usize {
-        if self.k == 0 { 0 } else { self.indices.len() / self.k }
+        self.indices.len().checked_div(self.k).unwrap_or_default()
     }
 
     /// Whether the table has no row.

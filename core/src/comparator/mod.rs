@@ -7,8 +7,9 @@ mod ridge;
 use thiserror::Error;
 
 use crate::expression::Matrix;
+use crate::slide::SlideError;
 
-pub use image_statistics::{PATCH_SIDES_PX, PATCH_STATISTICS, patch_statistics, patch_statistics_names};
+pub use image_statistics::{PATCH_STATISTICS, patch_statistics, patch_statistics_names, slide_statistics};
 pub use mean::TrainingMean;
 pub use ridge::Ridge;
 
@@ -78,6 +79,9 @@ pub enum ComparatorError {
         /// The penalty.
         penalty: f64,
     },
+    /// A patch that cannot be read.
+    #[error(transparent)]
+    Slide(#[from] SlideError),
 }
 
 /// Checks that features and labels pair up, are finite, and hold something.
