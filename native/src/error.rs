@@ -3,6 +3,11 @@
 use std::fmt::Display;
 use std::path::Path;
 
+use magnet_core::anndata::AnnDataError;
+use magnet_core::hdf5::Hdf5Error;
+
+use crate::dataset::table::TableError;
+
 /// Something the user gave is wrong: it ends the program with [`exit::BAD_INPUT`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {field}: expected {expected}, found {found}")]
@@ -73,7 +78,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         if cause.is::<Interrupted>() {
             return exit::INTERRUPTED;
         }
-        if cause.is::<InputError>() {
+        if cause.is::<InputError>() || cause.is::<TableError>() {
+            return exit::BAD_INPUT;
+        }
+        if cause.is::<AnnDataError>() || cause.is::<Hdf5Error>() {
             return exit::BAD_INPUT;
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {

@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
+
+use crate::error::InputError;
 
 /// Whether an existing output may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -197,7 +199,8 @@ pub fn read_limited(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
         .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {}", path.display()))?;
     if bytes.len() as u64 > max_bytes {
-        bail!("{}: expected at most {max_bytes} bytes, found a larger file", path.display());
+        let expected = format!("at most {max_bytes} bytes");
+        return Err(InputError::in_file(path, "size", expected, "a larger file").into());
     }
     Ok(bytes)
 }
@@ -213,7 +216,9 @@ fn parent(path: &Path) -> &Path {
 fn refuse_existing(path: &Path, overwrite: Overwrite) -> Result<()> {
     // A dangling symbolic link also counts as something there.
     if overwrite == Overwrite::No && path.symlink_metadata().is_ok() {
-        bail!("{} exists already; it is replaced only when asked (--overwrite)", path.display());
+        let expected = "a name that is not taken (--overwrite replaces what is there)";
+        let found = if path.is_dir() { "a folder that exists already" } else { "a file that exists already" };
+        return Err(InputError::in_file(path, "output", expected, found).into());
     }
     Ok(())
 }
@@ -299,7 +304,7 @@ mod tests {
         write_atomic(&path, b"old", Overwrite::No).unwrap();
         let result = write_atomic_with(&path, Overwrite::Yes, |out| {
             out.write_all(b"half")?;
-            bail!("the source ended")
+            anyhow::bail!("the source ended")
         });
         assert_eq!(result.unwrap_err().to_string(), "the source ended");
         assert_eq!(fs::read(&path).unwrap(), b"old");

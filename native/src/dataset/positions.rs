@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use magnet_core::coordinates::SlidePx;
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type};
@@ -15,6 +15,7 @@ use parquet::record::Field;
 use parquet::schema::parser::parse_message_type;
 
 use super::table::TableError;
+use crate::error::InputError;
 use crate::files::{Overwrite, write_atomic_with};
 
 /// The columns, in file order.
@@ -45,22 +46,23 @@ pub struct BinPosition {
 /// column, expected and found.
 pub fn read_positions_parquet(path: &Path) -> Result<Vec<BinPosition>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let reader = SerializedFileReader::new(file).with_context(|| {
-        format!("{}: expected a complete Parquet file of bin positions, found something else", path.display())
-    })?;
+    let damaged = |error: &dyn std::fmt::Display| {
+        InputError::in_file(path, "content", "a complete Parquet file of bin positions", error)
+    };
+    let reader = SerializedFileReader::new(file).map_err(|error| damaged(&error))?;
     let schema = reader.metadata().file_metadata().schema();
     let found: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
     if let Some(missing) = COLUMNS.iter().find(|column| !found.contains(column)) {
         let found = found.join(", ");
         return Err(TableError::header(path, missing, &found).into());
     }
-    let rows = reader.get_row_iter(None).with_context(|| format!("cannot read {}", path.display()))?;
+    let rows = reader.get_row_iter(None).map_err(|error| damaged(&error))?;
     let mut positions = Vec::new();
     for (index, row) in rows.enumerate() {
         if index >= MOST_ROWS {
-            bail!("{}: expected at most {MOST_ROWS} rows, found more", path.display());
+            return Err(InputError::in_file(path, "rows", format!("at most {MOST_ROWS}"), "more").into());
         }
-        let row = row.with_context(|| format!("{}, row {}: cannot be decoded", path.display(), index + 1))?;
+        let row = row.map_err(|error| damaged(&format!("damage at row {}: {error}", index + 1)))?;
         let cell =
             |name: &str| row.get_column_iter().find(|(column, _)| *column == name).map(|(_, field)| field);
         let wrong = |name: &str, expected: &str, field: Option<&Field>| {

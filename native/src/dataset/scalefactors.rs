@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::error::InputError;
 use crate::files::{Overwrite, read_limited, write_atomic};
 
+/// The file's name in a Space Ranger run.
+const FILE_NAME: &str = "scalefactors_json.json";
 /// A real file has a few hundred bytes.
 const MOST_BYTES: u64 = 1 << 20;
 /// Relative difference up to which two statements of the pixel size agree; the files give about six digits.
@@ -39,21 +42,24 @@ impl Scalefactors {
     ///
     /// # Errors
     /// When a value is absent, not positive, or the two pixel sizes differ.
-    pub fn bin_and_pixel_um(&self) -> Result<(f64, f64)> {
+    pub fn bin_and_pixel_um(&self) -> Result<(f64, f64), InputError> {
+        let file = Path::new(FILE_NAME);
         let positive = |name: &str, value: Option<f64>| match value {
             Some(value) if value.is_finite() && value > 0.0 => Ok(value),
-            Some(value) => bail!("{name}: expected a positive number, found {value}"),
-            None => bail!("{name}: expected a positive number, found no such key (is this a Visium HD run?)"),
+            Some(value) => Err(InputError::in_file(file, name, "a positive number", value)),
+            None => {
+                let found = "no such key (is this a Visium HD run?)";
+                Err(InputError::in_file(file, name, "a positive number", found))
+            }
         };
         let side_px = positive("spot_diameter_fullres", Some(self.spot_diameter_fullres))?;
         let bin_um = positive("bin_size_um", self.bin_size_um)?;
         let um_per_px = positive("microns_per_pixel", self.microns_per_pixel)?;
         let implied = bin_um / side_px;
         if ((implied - um_per_px) / um_per_px).abs() > AGREEMENT {
-            bail!(
-                "microns_per_pixel: expected bin_size_um / spot_diameter_fullres = {bin_um} / {side_px} = {implied:.6}, \
-                 found {um_per_px}"
-            );
+            let expected =
+                format!("bin_size_um / spot_diameter_fullres = {bin_um} / {side_px} = {implied:.6}");
+            return Err(InputError::in_file(file, "microns_per_pixel", expected, um_per_px));
         }
         Ok((bin_um, um_per_px))
     }
@@ -65,8 +71,8 @@ impl Scalefactors {
 /// When it cannot be read or is not JSON with the expected keys.
 pub fn read_scalefactors(path: &Path) -> Result<Scalefactors> {
     let bytes = read_limited(path, MOST_BYTES)?;
-    serde_json::from_slice(&bytes).with_context(|| {
-        format!("{}: expected the scale factors of a Space Ranger run as JSON", path.display())
+    serde_json::from_slice(&bytes).map_err(|error| {
+        InputError::in_file(path, "JSON", "the scale factors of a Space Ranger run", error).into()
     })
 }
 
@@ -105,7 +111,7 @@ mod tests {
         let text = r#"{"spot_diameter_fullres": 100.0, "regist_target_img_scalef": 0.5}"#;
         std::fs::write(&path, text).unwrap();
         let error = read_scalefactors(&path).unwrap().bin_and_pixel_um().unwrap_err().to_string();
-        assert!(error.starts_with("bin_size_um: expected"), "{error}");
+        assert!(error.starts_with("scalefactors_json.json: bin_size_um: expected"), "{error}");
     }
 
     #[test]
@@ -115,6 +121,6 @@ mod tests {
         assert!(error.contains("0.273691") && error.ends_with("found 0.5"), "{error}");
         let error =
             Scalefactors { bin_size_um: Some(-8.0), ..hd() }.bin_and_pixel_um().unwrap_err().to_string();
-        assert_eq!(error, "bin_size_um: expected a positive number, found -8");
+        assert_eq!(error, "scalefactors_json.json: bin_size_um: expected a positive number, found -8");
     }
 }

@@ -8,6 +8,7 @@ use magnet_core::anndata::CompressedMatrix;
 use magnet_core::expression::CountMatrix;
 use magnet_core::hdf5::{Attribute, Data, Hdf5File, Hdf5Writer, Limits};
 
+use crate::error::InputError;
 use crate::files::{Overwrite, write_atomic};
 
 /// The feature type of genes; matrices may also hold antibodies and controls.
@@ -82,20 +83,22 @@ impl TenxMatrix {
 /// When the file is no HDF5 file, lacks a part, or its parts contradict each other; the message names file and object.
 pub fn read_tenx_matrix(path: &Path) -> Result<TenxMatrix> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    read(file).with_context(|| path.display().to_string())
+    read(path, file).with_context(|| path.display().to_string())
 }
 
-fn read(file: File) -> Result<TenxMatrix> {
+fn read(path: &Path, file: File) -> Result<TenxMatrix> {
     let file = Hdf5File::from_reader(file, Limits::default())?;
     let shape = file.read_i64("matrix/shape")?;
     let sides: Vec<usize> = shape.iter().filter_map(|&side| usize::try_from(side).ok()).collect();
     let &[feature_count, barcode_count] = sides.as_slice() else {
-        bail!("matrix/shape: expected the numbers of features and barcodes, found {shape:?}");
+        let expected = "the numbers of features and barcodes";
+        return Err(InputError::in_file(path, "matrix/shape", expected, format!("{shape:?}")).into());
     };
     let texts = |name: &str, expected: usize| -> Result<Vec<String>> {
         let values = file.read_strings(name)?;
         if values.len() != expected {
-            bail!("{name}: expected {expected} entries (matrix/shape), found {}", values.len());
+            let expected = format!("{expected} entries (matrix/shape)");
+            return Err(InputError::in_file(path, name, expected, values.len()).into());
         }
         Ok(values)
     };
