@@ -15,7 +15,10 @@ const WINDOW: u64 = 1 << 20;
 /// An HDF5 file opened for reading.
 pub struct Hdf5File {
     file: File,
+    /// Most bytes that a dataset may decode to.
     limit_bytes: u64,
+    /// Most bytes that a dataset can hold as stored, given the file's size.
+    possible_bytes: u64,
 }
 
 impl std::fmt::Debug for Hdf5File {
@@ -59,7 +62,7 @@ impl Hdf5File {
 
     fn new(file: File, size: u64, limits: Limits) -> Self {
         let possible = size.saturating_mul(LARGEST_EXPANSION).saturating_add(SLACK_BYTES);
-        Self { file, limit_bytes: limits.dataset_bytes.min(possible) }
+        Self { file, limit_bytes: limits.dataset_bytes, possible_bytes: possible }
     }
 
     /// What `path` leads to, or `None` when nothing is there.
@@ -243,15 +246,17 @@ impl Hdf5File {
         if !accepted.contains(&found) {
             return Err(mismatch(path, expected, found.to_string()));
         }
+        let stored_width = dataset.element_size().map_err(|error| damaged(path, &error))?;
         // A decoded element takes up to eight bytes whatever its stored width.
-        let width = dataset.element_size().map_err(|error| damaged(path, &error))?.max(8);
+        let bounds = [(stored_width, self.possible_bytes), (stored_width.max(8), self.limit_bytes)];
         let shape = dataset.shape().map_err(|error| damaged(path, &error))?;
         let chunk = dataset.chunk_shape().map_err(|error| damaged(path, &error))?.unwrap_or_default();
         for sides in [shape, chunk] {
-            let bytes = sides.iter().fold(width, |bytes, &side| bytes.saturating_mul(side));
-            if bytes > self.limit_bytes {
-                let object = path.to_owned();
-                return Err(Hdf5Error::TooLarge { object, bytes, limit: self.limit_bytes });
+            for (width, limit) in bounds {
+                let bytes = sides.iter().fold(width, |bytes, &side| bytes.saturating_mul(side));
+                if bytes > limit {
+                    return Err(Hdf5Error::TooLarge { object: path.to_owned(), bytes, limit });
+                }
             }
         }
         Ok(dataset)

@@ -8,6 +8,8 @@ use super::{Attribute, Hdf5Error};
 const SMALLEST_COMPRESSED: usize = 64 << 10;
 /// Bytes per chunk of a compressed dataset, before compression.
 const CHUNK_BYTES: usize = 512 << 10;
+/// Longest side of a chunk. The library writes longer sides in four bytes where three would do, which HDF5 2.0 refuses.
+const LONGEST_CHUNK_SIDE: usize = 0xFFFF;
 /// Deflate's middle road: higher levels cost several times the time for a few per cent.
 const DEFLATE_LEVEL: u32 = 4;
 
@@ -230,11 +232,11 @@ fn fill_dataset(
         && let Some((&rows, rest)) = shape.split_first()
         && elements * width >= SMALLEST_COMPRESSED
     {
-        let row_bytes = rest.iter().product::<usize>().max(1) * width;
-        let mut chunk = extents;
-        if let Some(first) = chunk.first_mut() {
-            *first = (CHUNK_BYTES / row_bytes).clamp(1, rows) as u64;
-        }
+        // Whole rows, as many as a chunk takes.
+        let rest: Vec<usize> = rest.iter().map(|&side| side.clamp(1, LONGEST_CHUNK_SIDE)).collect();
+        let row_bytes = rest.iter().product::<usize>() * width;
+        let chunk_rows = (CHUNK_BYTES / row_bytes).clamp(1, rows.clamp(1, LONGEST_CHUNK_SIDE));
+        let chunk: Vec<u64> = [chunk_rows].into_iter().chain(rest).map(|side| side as u64).collect();
         builder.with_chunks(&chunk).with_deflate(DEFLATE_LEVEL);
         if width > 1 {
             builder.with_shuffle();
@@ -265,4 +267,38 @@ fn attr_value(value: Attribute) -> AttrValue {
 
 fn write_error(path: &str, error: &dyn std::fmt::Display) -> Hdf5Error {
     Hdf5Error::Write { object: path.to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Hdf5File, Limits};
+    use super::*;
+
+    #[test]
+    fn no_side_of_a_chunk_needs_three_bytes() {
+        let mut file = Hdf5Writer::new();
+        file.dataset("long", &[70_000], Data::I32(vec![7; 70_000])).unwrap();
+        file.dataset("wide", &[2, 70_000], Data::I8((0..140_000).map(|value| value as i8).collect()))
+            .unwrap();
+        let bytes = file.finish().unwrap();
+        let opened = hdf5_pure::File::from_bytes(bytes.clone()).unwrap();
+        let chunk = |name: &str| opened.dataset(name).unwrap().chunk_shape().unwrap().unwrap();
+        assert_eq!(chunk("long"), [65_535]);
+        assert_eq!(chunk("wide"), [2, 65_535]);
+        let file = Hdf5File::from_bytes(bytes, Limits::default()).unwrap();
+        assert_eq!(file.read_i64("long").unwrap(), vec![7; 70_000]);
+        let wide = file.read_i64("wide").unwrap();
+        assert!(wide.iter().enumerate().all(|(place, &value)| value == i64::from(place as i8)));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let mut file = Hdf5Writer::new();
+        let error = file.dataset("a", &[3], Data::I32(vec![1, 2])).unwrap_err().to_string();
+        assert_eq!(error, "a: cannot be written: shape [3] does not hold 2 elements");
+        file.dataset("a", &[2], Data::I32(vec![1, 2])).unwrap();
+        assert!(file.dataset("a", &[2], Data::I32(vec![1, 2])).is_err());
+        assert!(file.dataset("a/b", &[1], Data::I32(vec![1])).is_err());
+        assert!(file.group("a").is_err());
+    }
 }

@@ -203,8 +203,8 @@ fn each_bad_input_is_named_and_leaves_nothing() {
             "line 2, column selected: expected 0 or 1, found yes",
         ),
         (
-            |s| s.replace("A1_selection.tsv", "307.5\t280.25", "307.5\t400.25"),
-            "A1_selection.tsv: spot 3x3: expected a centre inside",
+            |s| image::RgbImage::new(420, 270).save(s.input().join("A1.png")).unwrap(),
+            "A1_selection.tsv: spot 1x3: expected a centre inside",
         ),
         (|s| s.write("A1.png", b"<html>"), "A1.png: image: expected a PNG, JPEG or TIFF image"),
         (
