@@ -5,14 +5,17 @@
 //! document: format version, digests, configuration, genes, normalisation, gene statistics, held-out scores and
 //! provenance.
 
+use burn::module::Module;
+use burn::tensor::Device;
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use crate::expression::Normalization;
+use crate::expression::{GeneStatistics, Normalization};
 use crate::gene_panel::GenePanel;
 use crate::level::{Level, PerLevel};
-use crate::model::{MagNetConfig, WideFeatures};
-use crate::weights::{Precision, Weights, WeightsError, safetensors_bytes};
+use crate::metrics::LevelScores;
+use crate::model::{ConfigError, FrozenEncoder, MagNet, MagNetConfig, WeightsError, WideFeatures};
+use crate::weights::{Precision, Weights, safetensors_bytes};
 
 /// Version of the bundle's layout that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -57,16 +60,6 @@ pub struct BundleMetadata {
     pub provenance: Provenance,
 }
 
-/// Mean and standard deviation of each gene's training labels at one level.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GeneStatistics {
-    /// Mean per gene, in label units.
-    pub mean: Vec<f32>,
-    /// Standard deviation per gene, in label units.
-    pub sd: Vec<f32>,
-}
-
 /// Scores on held-out slides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,21 +72,13 @@ pub struct HeldOut {
     pub levels: PerLevel<Option<HeldOutLevel>>,
 }
 
-/// Scores of one level on held-out slides. Values that are not defined (no variance) are absent.
+/// Scores of one level on held-out slides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOutLevel {
-    /// Number of observations.
-    pub n: usize,
-    /// Mean squared error, in squared label units.
-    pub mse: Option<f64>,
-    /// Mean absolute error, in label units.
-    pub mae: Option<f64>,
-    /// Pearson over the genes, mean over the observations (the paper's).
-    pub pcc_spot: Option<f64>,
-    /// Pearson over the observations, mean over the genes.
-    pub pcc_gene_mean: Option<f64>,
-    /// Pearson over the observations for each gene of the panel.
+    /// Scores over all genes, the training-mean predictor beside.
+    pub scores: LevelScores,
+    /// Pearson over the observations for each gene of the panel; absent where the measurement does not vary.
     pub gene_pearson: Vec<Option<f32>>,
 }
 
@@ -183,6 +168,9 @@ pub enum BundleError {
     /// The weights are not those of the configuration, or not numbers.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// No model has such a configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 /// The JSON document. Digests stand beside the metadata because they depend on the stored precision.
@@ -225,7 +213,7 @@ impl Bundle {
         if !foreign.is_empty() {
             foreign.sort_unstable();
             let (missing, misshapen) = (Vec::new(), Vec::new());
-            return Err(WeightsError::Mismatch { missing, extra: foreign, misshapen }.into());
+            return Err(WeightsError::Mismatch { missing, unexpected: foreign, misshapen }.into());
         }
         let weights = Weights::from_safetensors(&file, MODEL_PREFIX)?;
         weights.check_finite()?;
@@ -290,6 +278,24 @@ impl Bundle {
         safetensors_bytes(&entries, METADATA_KEY, json).map_err(|e| BundleError::Metadata(e.to_string()))
     }
 
+    /// The model, ready for inference on `device`.
+    ///
+    /// # Errors
+    /// [`BundleError::Weights`] with every tensor that the configuration asks for and the file lacks, or the reverse.
+    pub fn model(&self, device: &Device) -> Result<MagNet, BundleError> {
+        let model = self.metadata.config.init(device)?;
+        Ok(self.weights.load_into(model)?.valid())
+    }
+
+    /// The frozen encoder behind the wide levels, where there is one.
+    ///
+    /// # Errors
+    /// [`BundleError::Weights`] if its tensors are those of no encoder that is known.
+    pub fn frozen_encoder(&self, device: &Device) -> Result<Option<FrozenEncoder>, BundleError> {
+        let Some(frozen) = &self.frozen else { return Ok(None) };
+        Ok(Some(FrozenEncoder::from_weights(frozen.arrays.clone(), device)?))
+    }
+
     /// SHA-256 of the weights, lower-case hexadecimal: equal for bit-identical models.
     pub fn weights_sha256(&self) -> String {
         self.weights.digest()
@@ -327,6 +333,7 @@ fn check_digest(field: &str, expected: &str, weights: &Weights) -> Result<(), Bu
 }
 
 fn check_metadata(metadata: &BundleMetadata) -> Result<(), BundleError> {
+    metadata.config.validate()?;
     let genes = metadata.config.genes;
     let count = |field: &str, found: usize| {
         if found == genes {
@@ -368,5 +375,162 @@ fn check_metadata(metadata: &BundleMetadata) -> Result<(), BundleError> {
         }
         (Some(_), None) => Err(inconsistent("wide encoder", "its identity", "none")),
         (None, Some(encoder)) => Err(inconsistent("wide encoder", "none", encoder.name.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DepthConfig, GraphConfig, PatchEncoderConfig, ResNetDepth, WeightTensor};
+    use std::collections::HashMap;
+
+    fn bundle(wide_features: WideFeatures) -> Bundle {
+        let base = MagNetConfig::default();
+        let config = MagNetConfig {
+            genes: 3,
+            width: 8,
+            wide_features: wide_features.clone(),
+            patch_encoder: PatchEncoderConfig {
+                depth: ResNetDepth::ResNet18,
+                width_multiplier: 0.0625,
+                stages: 1,
+                ..base.patch_encoder
+            },
+            graph: GraphConfig { layers: 1, heads: 2, ..base.graph },
+            depth: DepthConfig { layers: 1, heads: 2, feed_forward: 1, ..base.depth },
+            ..base
+        };
+        let names = |prefix: &str| (0..3).map(|gene| format!("{prefix}{gene}")).collect::<Vec<_>>();
+        let weights = Weights::of(&config.init(&Device::flex()).unwrap()).unwrap();
+        let (wide_encoder, frozen) = match wide_features {
+            WideFeatures::Frozen { width } => {
+                let encoder = WideEncoderIdentity { name: "e".into(), sha256: "0".into(), width };
+                let tensor = WeightTensor { shape: vec![1, 2], values: vec![1.0, 2.0] };
+                (Some(encoder), Some(Weights { arrays: [("stem".to_string(), tensor)].into() }))
+            }
+            _ => (None, None),
+        };
+        Bundle {
+            metadata: BundleMetadata {
+                code_version: "0.0.0".into(),
+                config,
+                panel: GenePanel::new(names("id"), names("gene")).unwrap(),
+                normalization: Normalization::Log1pCp10k,
+                gene_statistics: PerLevel::from_fn(|_| GeneStatistics {
+                    mean: vec![0.1; 3],
+                    sd: vec![1.5; 3],
+                }),
+                held_out: None,
+                wide_encoder,
+                provenance: Provenance { seed: 7, ..Provenance::default() },
+            },
+            weights,
+            frozen,
+        }
+    }
+
+    /// The bytes of a safetensors file with its JSON document changed.
+    fn with_document(bytes: &[u8], change: impl Fn(&mut serde_json::Value)) -> Vec<u8> {
+        let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+        let json = header.metadata().as_ref().unwrap()[METADATA_KEY].clone();
+        let mut document: serde_json::Value = serde_json::from_str(&json).unwrap();
+        change(&mut document);
+        let file = SafeTensors::deserialize(bytes).unwrap();
+        let metadata = HashMap::from([(METADATA_KEY.to_string(), document.to_string())]);
+        safetensors::serialize(file.tensors(), Some(metadata)).unwrap()
+    }
+
+    fn refused(bytes: &[u8]) -> String {
+        Bundle::from_bytes(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_bundle_survives_its_bytes() {
+        for wide in [WideFeatures::Shared, WideFeatures::Frozen { width: 5 }] {
+            let bundle = bundle(wide);
+            let bytes = bundle.to_bytes(Precision::Single).unwrap();
+            assert_eq!(bytes, bundle.to_bytes(Precision::Single).unwrap());
+            let read = Bundle::from_bytes(&bytes).unwrap();
+            assert_eq!(read, bundle);
+            assert_eq!(Weights::of(&read.model(&Device::flex()).unwrap()).unwrap(), bundle.weights);
+        }
+    }
+
+    #[test]
+    fn half_precision_is_smaller_and_near() {
+        let bundle = bundle(WideFeatures::Shared);
+        let single = bundle.to_bytes(Precision::Single).unwrap();
+        let half = bundle.to_bytes(Precision::Half).unwrap();
+        assert!(half.len() < single.len());
+        let read = Bundle::from_bytes(&half).unwrap();
+        assert_eq!(read.weights, bundle.weights.rounded(Precision::Half));
+    }
+
+    #[test]
+    fn damaged_and_foreign_files_are_refused() {
+        let bundle = bundle(WideFeatures::Shared);
+        let bytes = bundle.to_bytes(Precision::Single).unwrap();
+        for end in [0, 4, 100, bytes.len() / 2, bytes.len() - 1] {
+            assert!(refused(&bytes[..end]).contains("safetensors"), "{end}");
+        }
+        let mut flipped = bytes.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        assert!(refused(&flipped).contains("SHA-256"));
+        let foreign =
+            safetensors::serialize(Vec::<(String, safetensors::tensor::TensorView)>::new(), None).unwrap();
+        assert!(refused(&foreign).contains("expected the metadata key `magnet`, found no metadata"));
+        let other = HashMap::from([("format".to_string(), "pt".to_string())]);
+        let foreign =
+            safetensors::serialize(Vec::<(String, safetensors::tensor::TensorView)>::new(), Some(other))
+                .unwrap();
+        assert!(refused(&foreign).contains("found `format`"));
+    }
+
+    #[test]
+    fn contradictions_name_field_expected_and_found() {
+        let bytes = bundle(WideFeatures::Shared).to_bytes(Precision::Single).unwrap();
+        let cases: [(&dyn Fn(&mut serde_json::Value), &str); 6] = [
+            (&|d| d["format_version"] = 2.into(), "format version: expected 1, found 2"),
+            (&|d| d["metadata"]["config"]["genes"] = 4.into(), "gene panel ids: expected 4 genes, found 3"),
+            (
+                &|d| d["metadata"]["gene_statistics"]["spot"]["sd"] = serde_json::json!([1.0]),
+                "spot gene standard",
+            ),
+            (&|d| d["metadata"]["config"]["width"] = 7.into(), "heads"),
+            (&|d| d["metadata"]["surprise"] = 1.into(), "surprise"),
+            (
+                &|d| {
+                    d["metadata"]["config"]["wide_features"] =
+                        serde_json::json!({"from": "frozen", "width": 5})
+                },
+                "wide encoder: expected its identity, found none",
+            ),
+        ];
+        for (change, part) in cases {
+            let message = refused(&with_document(&bytes, change));
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+
+    #[test]
+    fn weights_of_another_model_are_listed() {
+        let mut bundle = bundle(WideFeatures::Shared);
+        let name = bundle.weights.arrays.keys().next().unwrap().clone();
+        let tensor = bundle.weights.arrays.remove(&name).unwrap();
+        bundle.weights.arrays.insert("stranger".into(), tensor);
+        let read = Bundle::from_bytes(&bundle.to_bytes(Precision::Single).unwrap()).unwrap();
+        let message = read.model(&Device::flex()).unwrap_err().to_string();
+        assert!(message.contains(&name) && message.contains("stranger"), "{message}");
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused_on_both_sides() {
+        let mut bundle = bundle(WideFeatures::Shared);
+        bundle.weights.arrays.values_mut().next().unwrap().values[0] = f32::NAN;
+        assert!(bundle.to_bytes(Precision::Single).unwrap_err().to_string().contains("NaN"));
+        // Finite, but not in half precision.
+        let tensor = bundle.weights.arrays.values_mut().find(|tensor| tensor.shape.len() > 1).unwrap();
+        tensor.values[0] = 1e30;
+        assert!(bundle.to_bytes(Precision::Half).is_err());
     }
 }

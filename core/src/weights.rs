@@ -3,27 +3,18 @@
 //! A name is the path of the module's fields, joined by dots (`patch_encoder.stem.weight`). Running statistics of
 //! normalisation layers are among them.
 
-use std::collections::BTreeMap;
-
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
-/// One array with its shape.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NamedArray {
-    /// Extent of each dimension.
-    pub shape: Vec<usize>,
-    /// Row-major values.
-    pub values: Vec<f32>,
-}
+use crate::model::{WeightLayout, WeightMap, WeightTensor, WeightsError, load_weights};
 
 /// Arrays by name, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Weights {
     /// The arrays.
-    pub arrays: BTreeMap<String, NamedArray>,
+    pub arrays: WeightMap,
 }
 
 /// Number format of stored weights.
@@ -36,86 +27,13 @@ pub enum Precision {
     Half,
 }
 
-/// Why weights could not be read, written or applied.
-#[derive(Debug, thiserror::Error)]
-pub enum WeightsError {
-    /// The arrays are not those of the module.
-    #[error("the weights do not fit the model: {}", describe_mismatch(.missing, .extra, .misshapen))]
-    Mismatch {
-        /// Names that the module has and the file has not.
-        missing: Vec<String>,
-        /// Names that the file has and the module has not.
-        extra: Vec<String>,
-        /// Names with the expected and the found shape.
-        misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
-    },
-    /// An array holds a value that is not a finite number.
-    #[error("{name}: value {index} is {value}, expected a finite number")]
-    NotFinite {
-        /// The array's name.
-        name: String,
-        /// Row-major position of the first such value.
-        index: usize,
-        /// The value.
-        value: f32,
-    },
-    /// An array's element type is none of f32 and f16.
-    #[error("{name}: expected elements of type F32 or F16, found {found}")]
-    ElementType {
-        /// The array's name.
-        name: String,
-        /// The type found.
-        found: String,
-    },
-    /// The device did not return a parameter.
-    #[error("{name}: could not read the parameter from its device: {reason}")]
-    Device {
-        /// The parameter's name.
-        name: String,
-        /// What the device said.
-        reason: String,
-    },
-}
-
-fn describe_mismatch(
-    missing: &[String],
-    extra: &[String],
-    misshapen: &[(String, Vec<usize>, Vec<usize>)],
-) -> String {
-    let mut parts = Vec::new();
-    if !missing.is_empty() {
-        parts.push(format!("missing {}", list_names(missing)));
-    }
-    if !extra.is_empty() {
-        parts.push(format!("not expected {}", list_names(extra)));
-    }
-    if !misshapen.is_empty() {
-        let shapes: Vec<String> = misshapen
-            .iter()
-            .map(|(name, expected, found)| format!("{name} (expected {expected:?}, found {found:?})"))
-            .collect();
-        parts.push(format!("wrong shape {}", list_names(&shapes)));
-    }
-    parts.join("; ")
-}
-
-/// The first twenty names and how many more there are: a file of another model must not print thousands of lines.
-fn list_names(names: &[String]) -> String {
-    const SHOWN: usize = 20;
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
-    match names.len().checked_sub(SHOWN) {
-        Some(more) if more > 0 => format!("{} and {more} more", shown.join(", ")),
-        _ => shown.join(", "),
-    }
-}
-
 impl Weights {
     /// Reads all parameters and running statistics of `module` from its device.
     ///
     /// Reads synchronously, which a browser's GPU cannot do; browsers only load.
     ///
     /// # Errors
-    /// [`WeightsError::Device`] if the device fails.
+    /// [`WeightsError::Unreadable`] if the device fails.
     pub fn of<M: Module>(module: &M) -> Result<Self, WeightsError> {
         struct Reader {
             path: Vec<String>,
@@ -123,11 +41,15 @@ impl Weights {
             error: Option<WeightsError>,
         }
         impl ModuleVisitor for Reader {
-            fn enter_module(&mut self, name: &str, _container_type: &str) {
-                self.path.push(name.to_string());
+            fn enter_module(&mut self, name: &str, container_type: &str) {
+                if !is_variant(container_type) {
+                    self.path.push(name.to_string());
+                }
             }
-            fn exit_module(&mut self, _name: &str, _container_type: &str) {
-                self.path.pop();
+            fn exit_module(&mut self, _name: &str, container_type: &str) {
+                if !is_variant(container_type) {
+                    self.path.pop();
+                }
             }
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
                 let name = self.path.join(".");
@@ -135,10 +57,10 @@ impl Weights {
                 let shape = tensor.dims().to_vec();
                 match tensor.try_into_vec_as::<f32>() {
                     Ok(values) => {
-                        self.weights.arrays.insert(name, NamedArray { shape, values });
+                        self.weights.arrays.insert(name, WeightTensor { shape, values });
                     }
                     Err(error) => {
-                        self.error.get_or_insert(WeightsError::Device { name, reason: error.to_string() });
+                        self.error.get_or_insert(WeightsError::Unreadable(format!("{name}: {error}")));
                     }
                 }
             }
@@ -155,72 +77,10 @@ impl Weights {
     /// Puts the arrays into `module`, on the device of each parameter.
     ///
     /// # Errors
-    /// [`WeightsError::Mismatch`] with every name that is missing, not expected or misshapen; then no weight of the
-    /// given module is used.
+    /// [`WeightsError::Mismatch`] with every name that is missing, not expected or misshapen, before anything is
+    /// allocated; [`WeightsError::BadValues`] for a value that is not finite.
     pub fn load_into<M: Module>(&self, module: M) -> Result<M, WeightsError> {
-        struct Checker<'a> {
-            path: Vec<String>,
-            weights: &'a Weights,
-            seen: Vec<String>,
-            missing: Vec<String>,
-            misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
-        }
-        impl ModuleVisitor for Checker<'_> {
-            fn enter_module(&mut self, name: &str, _container_type: &str) {
-                self.path.push(name.to_string());
-            }
-            fn exit_module(&mut self, _name: &str, _container_type: &str) {
-                self.path.pop();
-            }
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let name = self.path.join(".");
-                // The lazy shape does not run the initialiser, so a hostile configuration allocates nothing here.
-                let expected = param.lazy_shape().to_vec();
-                match self.weights.arrays.get(&name) {
-                    None => self.missing.push(name.clone()),
-                    Some(array) if array.shape != expected => {
-                        self.misshapen.push((name.clone(), expected, array.shape.clone()));
-                    }
-                    Some(_) => {}
-                }
-                self.seen.push(name);
-            }
-        }
-        struct Writer<'a> {
-            path: Vec<String>,
-            weights: &'a Weights,
-        }
-        impl ModuleMapper for Writer<'_> {
-            fn enter_module(&mut self, name: &str, _container_type: &str) {
-                self.path.push(name.to_string());
-            }
-            fn exit_module(&mut self, _name: &str, _container_type: &str) {
-                self.path.pop();
-            }
-            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-                let Some(array) = self.weights.arrays.get(&self.path.join(".")) else { return param };
-                let data = TensorData::new(array.values.clone(), array.shape.clone());
-                let tensor = Tensor::from_data(data, &param.lazy_device());
-                let id = param.id;
-                param.transform_for_load(tensor, id)
-            }
-        }
-
-        let mut checker = Checker {
-            path: Vec::new(),
-            weights: self,
-            seen: Vec::new(),
-            missing: Vec::new(),
-            misshapen: Vec::new(),
-        };
-        module.visit(&mut checker);
-        let Checker { seen, missing, misshapen, .. } = checker;
-        let seen: std::collections::BTreeSet<String> = seen.into_iter().collect();
-        let extra: Vec<String> = self.arrays.keys().filter(|name| !seen.contains(*name)).cloned().collect();
-        if !(missing.is_empty() && extra.is_empty() && misshapen.is_empty()) {
-            return Err(WeightsError::Mismatch { missing, extra, misshapen });
-        }
-        Ok(module.map(&mut Writer { path: Vec::new(), weights: self }))
+        load_weights(module, self.arrays.clone(), WeightLayout::Burn)
     }
 
     /// Total number of values.
@@ -236,13 +96,14 @@ impl Weights {
     /// Checks that every value is a finite number.
     ///
     /// # Errors
-    /// [`WeightsError::NotFinite`] for the first that is not.
+    /// [`WeightsError::BadValues`] for the first that is not.
     pub fn check_finite(&self) -> Result<(), WeightsError> {
         for (name, array) in &self.arrays {
-            if let Some((index, &value)) =
+            if let Some((index, value)) =
                 array.values.iter().enumerate().find(|(_, value)| !value.is_finite())
             {
-                return Err(WeightsError::NotFinite { name: name.clone(), index, value });
+                let (expected, found) = ("finite values".to_string(), format!("{value} at position {index}"));
+                return Err(WeightsError::BadValues { name: name.clone(), expected, found });
             }
         }
         Ok(())
@@ -297,7 +158,7 @@ impl Weights {
     /// The arrays of a safetensors file whose names begin with `prefix`, without it.
     ///
     /// # Errors
-    /// [`WeightsError::ElementType`] if an array is neither f32 nor f16.
+    /// [`WeightsError::NotFloat`] if an array is neither f32 nor f16.
     pub fn from_safetensors(file: &SafeTensors<'_>, prefix: &str) -> Result<Self, WeightsError> {
         let mut weights = Weights::default();
         for (name, view) in file.iter() {
@@ -309,11 +170,17 @@ impl Weights {
     }
 }
 
-fn stored_half(precision: Precision, array: &NamedArray) -> bool {
+/// Whether a level of a module's path is the variant of an enumeration: those do not show in names, so that a weight
+/// file does not depend on them.
+pub fn is_variant(container_type: &str) -> bool {
+    container_type.starts_with("Enum:")
+}
+
+fn stored_half(precision: Precision, array: &WeightTensor) -> bool {
     precision == Precision::Half && array.shape.len() > 1
 }
 
-fn array_from_view(name: &str, view: &TensorView<'_>) -> Result<NamedArray, WeightsError> {
+fn array_from_view(name: &str, view: &TensorView<'_>) -> Result<WeightTensor, WeightsError> {
     let bytes = view.data();
     let values = match view.dtype() {
         Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|&chunk| f32::from_le_bytes(chunk)).collect(),
@@ -321,10 +188,10 @@ fn array_from_view(name: &str, view: &TensorView<'_>) -> Result<NamedArray, Weig
             bytes.as_chunks::<2>().0.iter().map(|&chunk| half::f16::from_le_bytes(chunk).to_f32()).collect()
         }
         other => {
-            return Err(WeightsError::ElementType { name: name.to_string(), found: format!("{other:?}") });
+            return Err(WeightsError::NotFloat { name: name.to_string(), found: format!("{other:?}") });
         }
     };
-    Ok(NamedArray { shape: view.shape().to_vec(), values })
+    Ok(WeightTensor { shape: view.shape().to_vec(), values })
 }
 
 /// One array as it lies in a safetensors file.
@@ -373,10 +240,10 @@ mod tests {
 
     fn weights() -> Weights {
         let arrays = [
-            ("bias".to_string(), NamedArray { shape: vec![2], values: vec![0.1, -0.3] }),
+            ("bias".to_string(), WeightTensor { shape: vec![2], values: vec![0.1, -0.3] }),
             (
                 "weight".to_string(),
-                NamedArray { shape: vec![3, 2], values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 0.1] },
+                WeightTensor { shape: vec![3, 2], values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 0.1] },
             ),
         ];
         Weights { arrays: arrays.into() }
@@ -394,10 +261,10 @@ mod tests {
         let module = LinearConfig::new(3, 2).init(&Device::flex());
         let mut wrong = weights();
         wrong.arrays.remove("bias");
-        wrong.arrays.insert("gamma".into(), NamedArray { shape: vec![1], values: vec![0.0] });
+        wrong.arrays.insert("gamma".into(), WeightTensor { shape: vec![1], values: vec![0.0] });
         wrong.arrays.get_mut("weight").unwrap().shape = vec![2, 3];
         let message = wrong.load_into(module).unwrap_err().to_string();
-        for part in ["missing bias", "not expected gamma", "weight (expected [3, 2], found [2, 3])"] {
+        for part in ["1 missing (bias)", "1 unexpected (gamma)", "weight: expected [3, 2], found [2, 3]"] {
             assert!(message.contains(part), "{message}");
         }
     }
@@ -441,6 +308,6 @@ mod tests {
         let mut wrong = weights();
         wrong.arrays.get_mut("weight").unwrap().values[4] = f32::NAN;
         let message = wrong.check_finite().unwrap_err().to_string();
-        assert!(message.contains("weight: value 4 is NaN"), "{message}");
+        assert!(message.contains("`weight`") && message.contains("NaN at position 4"), "{message}");
     }
 }

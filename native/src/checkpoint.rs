@@ -40,6 +40,7 @@ pub struct Position {
     /// Steps of that epoch that are done.
     pub steps_in_epoch: usize,
     /// Sums over the done steps of that epoch, by loss term.
+    #[serde(with = "exact_map")]
     pub epoch_sums: BTreeMap<String, f64>,
     /// Seconds of training so far.
     pub seconds: f64,
@@ -52,6 +53,7 @@ pub struct Position {
 #[serde(deny_unknown_fields)]
 pub struct Progress {
     /// Best value of the monitored metric.
+    #[serde(with = "exact")]
     pub best: Option<f64>,
     /// Epochs that were done when it was reached.
     pub best_epoch: usize,
@@ -83,6 +85,43 @@ struct Document {
     state_sha256: String,
     optimizer_scalars: BTreeMap<String, Scalar>,
     position: Position,
+}
+
+/// Numbers as strings: the JSON reader may miss the last bit of a number, and a run must go on exactly as it was.
+mod exact {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(|value| value.to_string()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
+/// [`exact`] for the values of a map.
+mod exact_map {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        map.iter()
+            .map(|(name, value)| (name, value.to_string()))
+            .collect::<BTreeMap<_, _>>()
+            .serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, f64>, D::Error> {
+        let map = BTreeMap::<String, String>::deserialize(deserializer)?;
+        map.into_iter().map(|(name, text)| Ok((name, text.parse().map_err(D::Error::custom)?))).collect()
+    }
 }
 
 /// Writes a generation, then removes all but the newest `keep`. One that is already there for the same step stays.
@@ -220,11 +259,11 @@ fn flush_folder(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use magnet_core::weights::NamedArray;
+    use magnet_core::model::WeightTensor;
 
     fn weights(value: f32) -> Weights {
         Weights {
-            arrays: [("w".to_string(), NamedArray { shape: vec![2], values: vec![value, 0.1] })].into(),
+            arrays: [("w".to_string(), WeightTensor { shape: vec![2], values: vec![value, 0.1] })].into(),
         }
     }
 
@@ -235,7 +274,7 @@ mod tests {
                 steps,
                 epoch: 1,
                 steps_in_epoch: 2,
-                epoch_sums: [("loss".to_string(), 0.1 + 0.2)].into(),
+                epoch_sums: [("loss".to_string(), 1.076_910_228_729_247_8)].into(),
                 seconds: 1.5,
                 progress: Progress {
                     best: Some(0.3),

@@ -25,6 +25,7 @@ fn run(command: &Command, console: &Console) -> anyhow::Result<()> {
     match command {
         Command::Doctor(args) => doctor::run(args, console),
         Command::Completions(args) => completions(args.shell),
+        Command::Train(args) => magnet_native::train::command(args, console),
         _ => anyhow::bail!("not wired"),
     }
 }

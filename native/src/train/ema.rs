@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use magnet_core::weights::{NamedArray, Weights, WeightsError};
+use magnet_core::model::{WeightTensor, WeightsError};
+use magnet_core::weights::{Weights, is_variant};
 
 /// `average = decay · average + (1 − decay) · weights` after every step, running statistics included.
 pub struct MovingAverage {
@@ -31,11 +32,15 @@ impl MovingAverage {
             arrays: &'a mut BTreeMap<String, (Vec<usize>, Tensor<1>)>,
         }
         impl ModuleVisitor for Update<'_> {
-            fn enter_module(&mut self, name: &str, _container_type: &str) {
-                self.path.push(name.to_string());
+            fn enter_module(&mut self, name: &str, container_type: &str) {
+                if !is_variant(container_type) {
+                    self.path.push(name.to_string());
+                }
             }
-            fn exit_module(&mut self, _name: &str, _container_type: &str) {
-                self.path.pop();
+            fn exit_module(&mut self, _name: &str, container_type: &str) {
+                if !is_variant(container_type) {
+                    self.path.pop();
+                }
             }
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
                 if let Some((_, average)) = self.arrays.get_mut(&self.path.join(".")) {
@@ -61,8 +66,8 @@ impl MovingAverage {
             let values = average
                 .clone()
                 .try_into_vec_as::<f32>()
-                .map_err(|error| WeightsError::Device { name: name.clone(), reason: error.to_string() })?;
-            weights.arrays.insert(name.clone(), NamedArray { shape: shape.clone(), values });
+                .map_err(|error| WeightsError::Unreadable(format!("{name}: {error}")))?;
+            weights.arrays.insert(name.clone(), WeightTensor { shape: shape.clone(), values });
         }
         Ok(weights)
     }
@@ -77,7 +82,7 @@ mod tests {
     fn the_average_follows_the_weights_and_forgets_its_start() {
         let device = Device::flex();
         let weights = |value: f32| Weights {
-            arrays: [("weight".to_string(), NamedArray { shape: vec![1, 1], values: vec![value] })].into(),
+            arrays: [("weight".to_string(), WeightTensor { shape: vec![1, 1], values: vec![value] })].into(),
         };
         let config = LinearConfig::new(1, 1).with_bias(false);
         let module = weights(1.0).load_into(config.init(&device)).unwrap();

@@ -15,7 +15,8 @@ use burn::optim::{
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_store::burn_pack::Scalar;
-use magnet_core::weights::{NamedArray, Weights};
+use magnet_core::model::WeightTensor;
+use magnet_core::weights::Weights;
 
 use crate::config::{OptimizerConfig, TrainConfig};
 
@@ -120,7 +121,7 @@ impl Updater {
             for (name, data) in sink.tensors {
                 let shape = data.shape().to_vec();
                 let values = data.iter::<f32>().collect();
-                state.arrays.arrays.insert(name, NamedArray { shape, values });
+                state.arrays.arrays.insert(name, WeightTensor { shape, values });
             }
             state.scalars.extend(sink.scalars);
         }
@@ -283,8 +284,8 @@ mod tests {
 
     fn linear(device: &Device) -> Linear {
         let arrays = [
-            ("bias".to_string(), NamedArray { shape: vec![1], values: vec![1.0] }),
-            ("weight".to_string(), NamedArray { shape: vec![2, 1], values: vec![1.0, -1.0] }),
+            ("bias".to_string(), WeightTensor { shape: vec![1], values: vec![1.0] }),
+            ("weight".to_string(), WeightTensor { shape: vec![2, 1], values: vec![1.0, -1.0] }),
         ];
         Weights { arrays: arrays.into() }.load_into(LinearConfig::new(2, 1).init(device)).unwrap()
     }

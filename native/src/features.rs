@@ -1,1 +1,0 @@
-//! Features of frozen encoders and of files, cached on disk.

@@ -1,0 +1,234 @@
+//! Features of a frozen encoder, computed once per slide, level and geometry.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+use burn_store::PytorchStore;
+use magnet_core::MagNetConfig;
+use magnet_core::batch::patches_from_rgb;
+use magnet_core::bundle::WideEncoderIdentity;
+use magnet_core::coordinates::SlidePx;
+use magnet_core::expression::Matrix;
+use magnet_core::layout::SlideLayout;
+use magnet_core::level::Level;
+use magnet_core::model::{FrozenEncoder, WeightTensor, read_safetensors, weights_from_store};
+use magnet_core::slide::PatchReader;
+use magnet_core::weights::{Precision, Weights, hex, safetensors_bytes};
+use rayon::prelude::*;
+use safetensors::tensor::SafeTensors;
+use sha2::{Digest, Sha256};
+
+use super::tile_centers_px;
+use crate::console::Console;
+use crate::dataset::SlideData;
+use crate::error::InputError;
+use crate::files::{Overwrite, read_limited, sha256_bytes, write_atomic};
+
+/// Patches that the encoder reads at a time.
+const BATCH: usize = 32;
+/// Largest accepted weight file: a ResNet-152 has 0.24 GB.
+const ENCODER_LIMIT_BYTES: u64 = 4 << 30;
+/// Largest accepted cache file.
+const CACHE_LIMIT_BYTES: u64 = 64 << 30;
+const METADATA_KEY: &str = "magnet_features";
+const TENSOR: &str = "features";
+
+/// A frozen encoder with the file that it came from.
+#[derive(Debug, Clone)]
+pub struct FrozenFile {
+    /// Name, digest and width.
+    pub identity: WideEncoderIdentity,
+    /// The encoder's tensors under their own names.
+    pub weights: Weights,
+    encoder: FrozenEncoder,
+}
+
+impl FrozenFile {
+    /// Reads a `.safetensors`, `.pth` or `.pt` file.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or its tensors are those of no encoder that is known.
+    pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        let bytes = read_limited(path, ENCODER_LIMIT_BYTES)?;
+        let sha256 = sha256_bytes(&bytes);
+        let wrong = |error| InputError::in_file(path, "encoder", "weights of a ResNet or MobileNetV1", error);
+        let arrays = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("safetensors") => read_safetensors(bytes),
+            Some("pth" | "pt") => weights_from_store(&mut PytorchStore::from_file(path)),
+            other => {
+                let found = other.map_or("no extension".into(), |extension| format!(".{extension}"));
+                let expected = ".safetensors, .pth or .pt";
+                return Err(InputError::in_file(path, "file name", expected, found).into());
+            }
+        }
+        .map_err(wrong)?;
+        let encoder = FrozenEncoder::from_weights(arrays.clone(), device).map_err(wrong)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let identity = WideEncoderIdentity { name, sha256, width: encoder.feature_width() };
+        Ok(Self { identity, weights: Weights { arrays }, encoder })
+    }
+}
+
+/// A folder of computed features.
+#[derive(Debug, Clone)]
+pub struct FeatureCache {
+    folder: PathBuf,
+}
+
+impl FeatureCache {
+    /// The cache in this folder, which is made when the first features are stored.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Features of a level's tiles, one row each: from the cache, else computed and stored.
+    ///
+    /// # Errors
+    /// If a patch cannot be read, the device fails or the cache cannot be written.
+    #[allow(clippy::too_many_arguments, reason = "the key of the cache: slide, encoder, level and geometry")]
+    pub fn features(
+        &self,
+        file: &FrozenFile,
+        slide: &SlideData,
+        image: &dyn PatchReader,
+        level: Level,
+        layout: &SlideLayout,
+        model: &MagNetConfig,
+        device: &Device,
+        console: &Console,
+    ) -> Result<Matrix> {
+        let centers = tile_centers_px(layout, level, slide.um_per_px);
+        let geometry = model.levels.get(level);
+        let key = key(
+            &slide.image_sha256,
+            &file.identity.sha256,
+            geometry.patch_um,
+            geometry.patch_px,
+            slide.um_per_px,
+            &centers,
+        );
+        let path =
+            self.folder.join(format!("{}.{level}.{}.safetensors", slide.id, key.get(..16).unwrap_or(&key)));
+        if path.is_file() {
+            match load(&path, &key, centers.len(), file.identity.width) {
+                Ok(features) => return Ok(features),
+                Err(error) => console.warn(format_args!("{}: computed anew: {error:#}", path.display())),
+            }
+        }
+        let bar = console.bar(centers.len() as u64, &format!("{} {level} features", slide.id), "tiles");
+        let features =
+            compute(&file.encoder, image, &centers, geometry.patch_um, geometry.patch_px, device, |done| {
+                bar.set_position(done as u64);
+            })
+            .with_context(|| format!("slide {}: {level} features", slide.id))?;
+        bar.finish_and_clear();
+        store(&path, &key, &features)?;
+        Ok(features)
+    }
+}
+
+/// Features of patches around given centres, `[N,F]`.
+///
+/// # Errors
+/// If a patch cannot be read or the device fails.
+pub fn compute(
+    encoder: &FrozenEncoder,
+    image: &dyn PatchReader,
+    centers: &[SlidePx],
+    patch_um: f64,
+    patch_px: usize,
+    device: &Device,
+    mut done: impl FnMut(usize),
+) -> Result<Matrix> {
+    let cols = encoder.feature_width();
+    let mut values = Vec::with_capacity(centers.len() * cols);
+    let size = patch_px * patch_px * 3;
+    for batch in centers.chunks(BATCH) {
+        let mut rgb = vec![0; size * batch.len()];
+        rgb.par_chunks_exact_mut(size)
+            .zip(batch)
+            .try_for_each(|(patch, &center)| image.read_patch(center, patch_um, patch_px, patch))?;
+        let features = encoder.features(patches_from_rgb(&rgb, batch.len(), patch_px, device)?);
+        values.extend(features.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("{error}"))?);
+        done(values.len() / cols.max(1));
+    }
+    Ok(Matrix { rows: centers.len(), cols, values })
+}
+
+/// What the features depend on.
+fn key(
+    image_sha256: &str,
+    encoder_sha256: &str,
+    patch_um: f64,
+    patch_px: usize,
+    um_per_px: f64,
+    centers: &[SlidePx],
+) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{image_sha256} {encoder_sha256} {patch_px}"));
+    for number in
+        [patch_um, um_per_px].into_iter().chain(centers.iter().flat_map(|center| [center.x, center.y]))
+    {
+        hash.update(number.to_le_bytes());
+    }
+    hex(&hash.finalize())
+}
+
+fn store(path: &Path, key: &str, features: &Matrix) -> Result<()> {
+    let tensor = WeightTensor { shape: vec![features.rows, features.cols], values: features.values.clone() };
+    let weights = Weights { arrays: [(TENSOR.to_string(), tensor)].into() };
+    let bytes = safetensors_bytes(&weights.to_entries("", Precision::Single), METADATA_KEY, key.to_string())?;
+    write_atomic(path, &bytes, Overwrite::Yes)
+}
+
+fn load(path: &Path, key: &str, rows: usize, cols: usize) -> Result<Matrix> {
+    let bytes = read_limited(path, CACHE_LIMIT_BYTES)?;
+    let (_, header) = SafeTensors::read_metadata(&bytes)?;
+    let found = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
+    if found.is_none_or(|found| found != key) {
+        bail!("the key is another one");
+    }
+    let weights = Weights::from_safetensors(&SafeTensors::deserialize(&bytes)?, "")?;
+    weights.check_finite()?;
+    let tensor = weights.arrays.into_values().next().context("no tensor")?;
+    if tensor.shape != [rows, cols] {
+        bail!("shape: expected [{rows}, {cols}], found {:?}", tensor.shape);
+    }
+    Ok(Matrix { rows, cols, values: tensor.values })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_features_come_back_under_their_key_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let features = Matrix { rows: 2, cols: 3, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 0.1] };
+        store(&path, "k", &features).unwrap();
+        assert_eq!(load(&path, "k", 2, 3).unwrap(), features);
+        assert!(load(&path, "other", 2, 3).is_err());
+        assert!(load(&path, "k", 3, 2).is_err());
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - 1);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(load(&path, "k", 2, 3).is_err());
+    }
+
+    #[test]
+    fn the_key_sees_image_encoder_geometry_and_places() {
+        let centers = [SlidePx { x: 1.0, y: 2.0 }];
+        let base = key("i", "e", 56.0, 224, 0.5, &centers);
+        let others = [
+            key("j", "e", 56.0, 224, 0.5, &centers),
+            key("i", "f", 56.0, 224, 0.5, &centers),
+            key("i", "e", 57.0, 224, 0.5, &centers),
+            key("i", "e", 56.0, 112, 0.5, &centers),
+            key("i", "e", 56.0, 224, 0.25, &centers),
+            key("i", "e", 56.0, 224, 0.5, &[SlidePx { x: 2.0, y: 1.0 }]),
+        ];
+        assert!(others.iter().all(|other| *other != base));
+    }
+}

@@ -1,0 +1,117 @@
+//! The `train` command: from its arguments to a run.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{TrainOptions, TrainSummary, WideSource, plan, run};
+use crate::cli::TrainArgs;
+use crate::config::RunConfig;
+use crate::console::Console;
+use crate::device;
+use crate::error::InputError;
+use crate::interrupt;
+
+/// Runs the command.
+///
+/// # Errors
+/// As [`run`], and if stdout cannot be written.
+pub fn command(args: &TrainArgs, console: &Console) -> Result<()> {
+    let config = config_from(args)?;
+    interrupt::watch();
+    let chosen = device::choose(args.device.device, console)?;
+    let stop = |_| interrupt::requested();
+    let options = options_from(args, config, &chosen, console, &stop);
+    if args.dry_run {
+        let plan = plan(&options)?;
+        console.result(&plan.to_string(), &serde_json::to_value(&plan)?)?;
+        return Ok(());
+    }
+    let summary = run(&options)?;
+    console.result(&describe(&summary), &serde_json::to_value(&summary)?)?;
+    Ok(())
+}
+
+/// The options that arguments mean.
+pub fn options_from<'a>(
+    args: &TrainArgs,
+    config: RunConfig,
+    chosen: &device::ChosenDevice,
+    console: &Console,
+    stop: &'a dyn Fn(usize) -> bool,
+) -> TrainOptions<'a> {
+    let wide = match (&args.encoder, &args.features) {
+        (Some(file), _) => WideSource::Encoder(file.clone()),
+        (None, Some(folder)) => WideSource::Features(folder.clone()),
+        (None, None) => WideSource::Shared,
+    };
+    TrainOptions {
+        data: args.data.clone(),
+        train: args.train.clone(),
+        valid: args.valid.clone(),
+        out: args.out.clone(),
+        config,
+        wide,
+        cache: None,
+        resume: args.resume,
+        overwrite: args.overwrite,
+        half: args.half,
+        device: chosen.device.clone(),
+        device_name: chosen.reason.clone(),
+        command_line: std::env::args().collect(),
+        console: *console,
+        stop,
+    }
+}
+
+/// The configuration: preset, file and settings; the flags that stand for single keys come last. A run that is resumed
+/// without naming a configuration goes on with its own.
+fn config_from(args: &TrainArgs) -> Result<RunConfig> {
+    let own = args.out.join("config.toml");
+    let names_none = args.preset.is_none() && args.config.is_none();
+    let file = match &args.config {
+        Some(file) => Some(file.as_path()),
+        None if args.resume && names_none && own.is_file() => Some(own.as_path()),
+        None => None,
+    };
+    let mut set = args.set.clone();
+    if let Some(seed) = args.seed {
+        set.push(format!("train.seed={seed}"));
+    }
+    if let Some(genes) = &args.genes {
+        match genes.parse::<usize>() {
+            Ok(count) => set.push(format!("data.genes={count}")),
+            Err(_) if Path::new(genes).is_file() => {
+                set.push("data.gene_selection=file".into());
+                // A literal string, so that no character of the path means anything to TOML.
+                set.push(format!("data.gene_file='{genes}'"));
+            }
+            Err(_) => {
+                let expected = "a number or an existing file";
+                return Err(InputError::in_flag("--genes", "gene panel", expected, genes).into());
+            }
+        }
+    }
+    RunConfig::load(args.preset.as_deref(), file, &set)
+}
+
+fn describe(summary: &TrainSummary) -> String {
+    let mut text = format!(
+        "{}\n{} epochs ({} kept), {} steps, {:.0} s",
+        summary.model.display(),
+        summary.epochs,
+        summary.kept_epoch,
+        summary.steps,
+        summary.seconds
+    );
+    if let Some(scores) = summary.valid.as_ref().and_then(|levels| levels.bin.as_ref()) {
+        text += &format!(
+            "\nvalidation: Pearson per gene {:.3}, per spot {:.3}, MSE {:.4}",
+            scores.pcc_gene_mean, scores.pcc_spot, scores.mse
+        );
+        if let Some(mean) = &scores.mean_predictor {
+            text += &format!(" (training mean: per spot {:.3}, MSE {:.4})", mean.pcc_spot, mean.mse);
+        }
+    }
+    text
+}

@@ -1,0 +1,157 @@
+//! `--dry-run`: everything is read and checked, one step is taken, nothing is written.
+
+use std::fmt;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use burn::module::Module;
+use magnet_core::level::PerLevel;
+use serde::Serialize;
+
+use super::TrainOptions;
+use super::batches::{Augmentation, PreparedBlock, epoch_blocks};
+use super::data::{LevelSource, TrainingSlide};
+use super::optimizer::Updater;
+use super::setup::Setup;
+use super::trainer::{initial_model, step};
+use crate::config::OptimizerConfig;
+
+/// What a run would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// Slides to fit to.
+    pub train: Vec<PlannedSlide>,
+    /// Slides to validate on.
+    pub valid: Vec<PlannedSlide>,
+    /// Genes.
+    pub genes: usize,
+    /// Parameters and constants of the model.
+    pub parameters: usize,
+    /// Steps of the first epoch.
+    pub steps_per_epoch: usize,
+    /// Epochs.
+    pub epochs: usize,
+    /// Nodes of the largest batch of the first epoch, halo included.
+    pub largest_batch: PerLevel<usize>,
+    /// Memory for weights, gradients, optimizer state and kept patches, in MiB. Activations come on top.
+    pub memory_mib: f64,
+    /// Seconds of the one step that was taken.
+    pub step_seconds: f64,
+    /// Loss of that step.
+    pub loss: f64,
+    /// Estimated hours of the whole run, without validation.
+    pub estimated_hours: f64,
+    /// The device.
+    pub device: String,
+}
+
+/// One slide of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlannedSlide {
+    /// The slide's id.
+    pub id: String,
+    /// Nodes of each level.
+    pub nodes: PerLevel<usize>,
+    /// Whether all patches are kept in memory.
+    pub patches_in_memory: bool,
+}
+
+/// Reads and checks everything, takes one step, and says what a run would do. Nothing is written but the cache of
+/// frozen features.
+///
+/// # Errors
+/// As [`super::run`].
+pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
+    let _one_at_a_time = super::exclusive();
+    let setup = Setup::open(options)?;
+    let config = &options.config.train;
+    let device = Setup::training_device(&options.device);
+    let model = initial_model(&setup, config.seed, &device)?;
+    let parameters = model.num_params();
+
+    let blocks = epoch_blocks(&setup.training, config.batch_bins, setup.model.graph.layers, config.seed, 0);
+    let steps_per_epoch = blocks.len();
+    let largest_batch = PerLevel::from_fn(|level| {
+        blocks.iter().map(|(_, block)| block.nodes.get(level).len()).max().unwrap_or_default()
+    });
+    let (slide, block) = blocks.into_iter().next().context("the training slides have no bins")?;
+    let augmentation = Augmentation::new(config.augmentation, config.seed, 0, 0);
+    let started = Instant::now();
+    let prepared = PreparedBlock::read(&setup.training, slide, block, Some(augmentation))?;
+    let (_, terms) =
+        step(model, &mut Updater::new(config), config.learning_rate, &prepared, &setup, &device)?;
+    let step_seconds = started.elapsed().as_secs_f64();
+
+    let copies = match config.optimizer {
+        OptimizerConfig::Sgd { .. } => 3,
+        OptimizerConfig::Adamw { .. } => 4,
+    } + usize::from(config.ema_decay > 0.0);
+    let patches: usize = setup.training.iter().chain(&setup.validation).map(kept_bytes).sum();
+    let slides = |slides: &[TrainingSlide]| slides.iter().map(planned).collect();
+    Ok(Plan {
+        train: slides(&setup.training),
+        valid: slides(&setup.validation),
+        genes: setup.panel.len(),
+        parameters,
+        steps_per_epoch,
+        epochs: config.epochs,
+        largest_batch,
+        memory_mib: (parameters * 4 * copies + patches) as f64 / f64::from(1 << 20),
+        step_seconds,
+        loss: terms.total,
+        estimated_hours: step_seconds * (steps_per_epoch * config.epochs) as f64 / 3600.0,
+        device: options.device_name.clone(),
+    })
+}
+
+fn stores(slide: &TrainingSlide) -> impl Iterator<Item = &super::data::PatchStore> {
+    slide.inputs.iter().filter_map(|(_, source)| match source {
+        LevelSource::Patches(store) => Some(store),
+        LevelSource::Features(_) | LevelSource::Unused => None,
+    })
+}
+
+fn planned(slide: &TrainingSlide) -> PlannedSlide {
+    PlannedSlide {
+        id: slide.id.clone(),
+        nodes: slide.layout.nodes(),
+        patches_in_memory: stores(slide).all(super::data::PatchStore::is_kept),
+    }
+}
+
+fn kept_bytes(slide: &TrainingSlide) -> usize {
+    stores(slide).map(super::data::PatchStore::kept_bytes).sum()
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, slides) in [("train", &self.train), ("valid", &self.valid)] {
+            for PlannedSlide { id, nodes, patches_in_memory } in slides {
+                let kept = if *patches_in_memory { "" } else { ", patches read as needed" };
+                writeln!(
+                    f,
+                    "{what} {id}: {} bins, {} spots, {} regions{kept}",
+                    nodes.bin, nodes.spot, nodes.region
+                )?;
+            }
+        }
+        writeln!(f, "{} genes, {} parameters, on {}", self.genes, self.parameters, self.device)?;
+        writeln!(f, "{} epochs of {} steps", self.epochs, self.steps_per_epoch)?;
+        let largest = &self.largest_batch;
+        writeln!(
+            f,
+            "largest batch: {} bins, {} spots, {} regions, halo included",
+            largest.bin, largest.spot, largest.region
+        )?;
+        writeln!(
+            f,
+            "{:.0} MiB for weights, optimizer and patches; activations come on top",
+            self.memory_mib
+        )?;
+        write!(
+            f,
+            "one step took {:.2} s (loss {:.4}): about {:.1} hours in all; nothing was written",
+            self.step_seconds, self.loss, self.estimated_hours
+        )
+    }
+}

@@ -1,0 +1,317 @@
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+
+use magnet_core::anndata::{AnnData, AxisTable, Values};
+use magnet_core::bundle::Bundle;
+use magnet_core::coordinates::SlidePx;
+use magnet_core::expression::CountMatrix;
+use magnet_core::random::stream;
+use rand::RngExt;
+
+use super::*;
+use crate::error::Interrupted;
+
+/// Bins per side of a slide, and their size in px and µm.
+const SIDE: usize = 10;
+const BIN: usize = 16;
+
+/// Writes slides of coloured squares. Of four genes, the first grows with a bin's own redness, the second with that of
+/// its 4 × 4 neighbourhood, the others are constant.
+fn write_dataset(root: &Path, ids: &[&str]) {
+    for folder in ["st", "wsis", "metadata"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    for (index, id) in ids.iter().enumerate() {
+        let mut rng = stream(7, "squares", &[index as u64]);
+        let block: Vec<u32> = (0..SIDE * SIDE).map(|_| rng.random_range(0..100)).collect();
+        let own: Vec<u32> = (0..SIDE * SIDE).map(|_| rng.random_range(0..100)).collect();
+        let neighborhood = |bin: usize| block[(bin / SIDE / 4) * SIDE + bin % SIDE / 4];
+        let redness = |bin: usize| (own[bin] + neighborhood(bin)) / 2;
+        let side = (SIDE * BIN) as u32;
+        let image = image::RgbImage::from_fn(side, side, |x, y| {
+            let bin = (y as usize / BIN) * SIDE + x as usize / BIN;
+            image::Rgb([100 + redness(bin) as u8, 200 - redness(bin) as u8, 150])
+        });
+        image.save(root.join("wsis").join(format!("{id}.png"))).unwrap();
+        let rows = (0..SIDE * SIDE).map(|bin| {
+            let counts = [redness(bin), neighborhood(bin), 50, 50];
+            (0_u32..).zip(counts).map(|(gene, count)| (gene, 1.0 + count as f32)).collect::<Vec<_>>()
+        });
+        let counts = CountMatrix::from_rows(4, rows).unwrap();
+        let names = (0..SIDE * SIDE).map(|bin| format!("b{bin}")).collect();
+        let genes = ["OWN", "AROUND", "FLAT1", "FLAT2"].map(String::from).to_vec();
+        let mut data =
+            AnnData::new(Values::Sparse(counts), AxisTable::from_names(names), AxisTable::from_names(genes));
+        let center = |at: usize| (at * BIN) as f64 + BIN as f64 / 2.0;
+        let centers = (0..SIDE * SIDE).map(|bin| SlidePx { x: center(bin % SIDE), y: center(bin / SIDE) });
+        data.spatial = Some(centers.collect());
+        fs::write(root.join("st").join(format!("{id}.h5ad")), data.write().unwrap()).unwrap();
+        let metadata = serde_json::json!({ "pixel_size_um": 1.0, "bin_um": BIN });
+        fs::write(root.join("metadata").join(format!("{id}.json")), metadata.to_string()).unwrap();
+    }
+}
+
+fn config(set: &[&str]) -> RunConfig {
+    let tiny = [
+        "data.genes=4",
+        "train.epochs=3",
+        "train.batch_bins=32",
+        "model.width=8",
+        "model.neighbors=4",
+        "model.patch_encoder.stages=1",
+        "model.patch_encoder.width_multiplier=0.0625",
+        "model.cross_level.heads=2",
+        "model.cross_level.dropout=0",
+        "model.graph.heads=2",
+        "model.graph.layers=1",
+        "model.depth.heads=2",
+        "model.depth.dropout=0",
+        "model.levels.bin={tile_um=16, patch_um=16, patch_px=8}",
+        "model.levels.spot={tile_um=64, patch_um=64, patch_px=8}",
+        "model.levels.region={tile_um=128, patch_um=128, patch_px=8}",
+    ];
+    let set: Vec<String> = tiny.iter().chain(set).map(|s| s.to_string()).collect();
+    RunConfig::load(Some("demo"), None, &set).unwrap()
+}
+
+fn never(_: usize) -> bool {
+    false
+}
+
+fn options<'a>(
+    root: &Path,
+    out: &str,
+    config: RunConfig,
+    stop: &'a dyn Fn(usize) -> bool,
+) -> TrainOptions<'a> {
+    TrainOptions {
+        data: root.join("data"),
+        train: vec!["a".into(), "b".into()],
+        valid: vec!["c".into()],
+        out: root.join(out),
+        config,
+        wide: WideSource::Shared,
+        cache: None,
+        resume: false,
+        overwrite: false,
+        half: false,
+        device: Device::flex(),
+        device_name: "CPU".into(),
+        command_line: vec!["test".into()],
+        console: Console::quiet(),
+        stop,
+    }
+}
+
+fn dataset() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    write_dataset(&root.path().join("data"), &["a", "b", "c"]);
+    root
+}
+
+#[test]
+fn a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one() {
+    let root = dataset();
+    let set = ["train.ema_decay=0.9", "train.augmentation.stain_jitter=0.5"];
+    let whole = run(&options(root.path(), "whole", config(&set), &never)).unwrap();
+
+    // Stopped twice in the middle of an epoch, which has 8 steps or more.
+    let stops = [5, 12];
+    for (attempt, at) in stops.into_iter().enumerate() {
+        let stop = move |steps: usize| steps == at;
+        let options =
+            TrainOptions { resume: attempt > 0, ..options(root.path(), "parts", config(&set), &stop) };
+        let error = run(&options).unwrap_err();
+        assert!(error.is::<Interrupted>(), "{error:#}");
+        assert!(!root.path().join("parts").join(MODEL_FILE).exists());
+    }
+    let resumed = TrainOptions { resume: true, ..options(root.path(), "parts", config(&set), &never) };
+    let parts = run(&resumed).unwrap();
+    assert_eq!(parts.steps, whole.steps);
+    assert_eq!(parts.weights_sha256, whole.weights_sha256);
+    let (rows, expected) = ["parts", "whole"].map(|out| read_metrics(&root.path().join(out)).unwrap()).into();
+    assert_eq!(rows.len(), 3);
+    for (row, expected) in rows.iter().zip(&expected) {
+        assert_eq!((row.epoch, row.step), (expected.epoch, expected.step));
+        // The metrics went through JSON once more, which may cost the last bit.
+        assert!((row.train.total - expected.train.total).abs() < 1e-12);
+        assert!((row.valid.unwrap().total - expected.valid.unwrap().total).abs() < 1e-12);
+    }
+
+    // A finished run that is resumed has nothing left to do.
+    let again = run(&resumed).unwrap();
+    assert_eq!((again.steps, again.weights_sha256), (whole.steps, whole.weights_sha256));
+
+    let other = TrainOptions { config: config(&[set[0], set[1], "train.seed=3"]), ..resumed };
+    let message = format!("{:#}", run(&other).unwrap_err());
+    assert!(message.contains("config.toml") && message.contains("seed = 3"), "{message}");
+}
+
+#[test]
+fn training_learns_and_its_bundle_predicts() {
+    let root = dataset();
+    let set = ["train.epochs=14", "train.learning_rate=0.01", "train.early_stopping.keep=last"];
+    let options = options(root.path(), "run", config(&set), &never);
+    let summary = run(&options).unwrap();
+    let scores = summary.valid.unwrap().bin.unwrap();
+    // Two of the four genes can be known from the image; the flat ones follow from the proportions.
+    assert!(scores.pcc_gene_mean > 0.5, "{scores:?}");
+    assert!(scores.mse < scores.mean_predictor.as_ref().unwrap().mse, "{scores:?}");
+
+    let bytes = fs::read(&summary.model).unwrap();
+    let bundle = Bundle::from_bytes(&bytes).unwrap();
+    assert_eq!(bundle.weights_sha256(), summary.weights_sha256);
+    let metadata = &bundle.metadata;
+    assert_eq!((metadata.panel.len(), metadata.config.genes), (4, 4));
+    let slides: Vec<&str> =
+        metadata.provenance.training_slides.iter().map(|slide| slide.id.as_str()).collect();
+    assert_eq!(slides, ["a", "b"]);
+    let held_out = metadata.held_out.as_ref().unwrap();
+    assert_eq!(
+        (held_out.slides.as_slice(), held_out.selected_on_validation),
+        (&["c".to_string()][..], false)
+    );
+    let stored = &held_out.levels.bin.as_ref().unwrap().scores;
+    assert!((stored.pcc_gene_mean - scores.pcc_gene_mean).abs() < 1e-12);
+
+    // The bundle alone gives the scores of the run.
+    let setup = setup::Setup::open(&options).unwrap();
+    let model = bundle.model(&options.device).unwrap();
+    let again =
+        validate::validate(&model, &setup.validation, &setup.statistics, 1000, &options.device).unwrap();
+    let again = again.scores.bin.unwrap().scores;
+    assert!((again.pcc_gene_mean - scores.pcc_gene_mean).abs() < 1e-4, "{again:?}");
+}
+
+#[test]
+fn a_run_stops_early_and_keeps_the_best_epoch() {
+    let root = dataset();
+    let set = ["train.epochs=9", "train.early_stopping.patience=2", "train.learning_rate=1e-12"];
+    // Nothing is learned but the running statistics, so some early epoch stays the best.
+    let summary = run(&options(root.path(), "run", config(&set), &never)).unwrap();
+    let rows = read_metrics(&root.path().join("run")).unwrap();
+    assert_eq!(rows.len(), summary.epochs);
+    let score = |row: &EpochRow| row.valid_scores.as_ref().unwrap().bin.as_ref().unwrap().pcc_gene_mean;
+    let best = rows.iter().map(score).fold(f64::NEG_INFINITY, f64::max);
+    assert_eq!(score(&rows[summary.kept_epoch - 1]), best);
+    assert_eq!(summary.valid.unwrap().bin.unwrap().pcc_gene_mean, best);
+    assert_eq!(summary.stopped_early, summary.epochs < 9);
+    assert!(summary.epochs == 9 || summary.epochs == summary.kept_epoch + 2);
+}
+
+#[test]
+fn a_plan_takes_one_step_and_writes_nothing() {
+    let root = dataset();
+    let plan = plan(&options(root.path(), "run", config(&[]), &never)).unwrap();
+    assert!(!root.path().join("run").exists());
+    assert_eq!(plan.train.len(), 2);
+    assert_eq!(plan.train[0].nodes.bin, SIDE * SIDE);
+    assert!(plan.steps_per_epoch >= 8 && plan.loss.is_finite() && plan.parameters > 0);
+    assert!(plan.to_string().contains("nothing was written"));
+}
+
+#[test]
+fn wrong_input_is_refused_before_anything_is_written() {
+    let root = dataset();
+    let base = || options(root.path(), "run", config(&[]), &never);
+    let ids = |ids: &[&str]| ids.iter().map(|id| id.to_string()).collect::<Vec<_>>();
+    let genes = root.path().join("genes.txt");
+    fs::write(&genes, "OWN\nNOSUCH\n").unwrap();
+    let gene_file = format!("data.gene_file='{}'", genes.display());
+    let cases = [
+        (TrainOptions { train: vec![], ..base() }, vec!["--train", "at least one"]),
+        (TrainOptions { valid: ids(&["a"]), ..base() }, vec!["--valid", "a in both"]),
+        (TrainOptions { train: ids(&["a", "a"]), ..base() }, vec!["--train", "a twice"]),
+        (TrainOptions { train: ids(&["bb"]), ..base() }, vec!["--train", "perhaps b", "found bb"]),
+        (TrainOptions { data: root.path().join("none"), ..base() }, vec!["none"]),
+        (TrainOptions { config: config(&["data.genes=5"]), ..base() }, vec!["gene panel", "5"]),
+        (
+            TrainOptions { config: config(&["data.gene_selection=file", &gene_file]), ..base() },
+            vec!["genes.txt", "NOSUCH"],
+        ),
+        (
+            TrainOptions { config: config(&["model.levels.bin.tile_um=8"]), ..base() },
+            vec!["bin size", "8 µm", "16 µm"],
+        ),
+        (TrainOptions { config: config(&["model.graph.heads=3"]), ..base() }, vec!["graph.heads"]),
+        (
+            TrainOptions { wide: WideSource::Encoder(genes.clone()), ..base() },
+            vec!["genes.txt", "safetensors"],
+        ),
+        (
+            TrainOptions { wide: WideSource::Features(root.path().join("nowhere")), ..base() },
+            vec!["--features"],
+        ),
+    ];
+    for (options, parts) in cases {
+        let message = format!("{:#}", run(&options).map(|_| ()).unwrap_err());
+        for part in parts {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(!root.path().join("run").exists(), "{message}");
+    }
+}
+
+#[test]
+fn an_existing_folder_is_not_replaced_unless_it_is_a_run_and_asked_for() {
+    let root = dataset();
+    let asked = Cell::new(0);
+    let stop = |steps: usize| {
+        asked.set(steps);
+        true
+    };
+    run(&options(root.path(), "run", config(&[]), &stop)).unwrap_err();
+    assert_eq!(asked.get(), 1);
+    let message = run(&options(root.path(), "run", config(&[]), &stop)).unwrap_err().to_string();
+    assert!(message.contains("--overwrite"), "{message}");
+    let overwrite =
+        TrainOptions { overwrite: true, ..options(root.path(), "run", config(&["train.seed=1"]), &stop) };
+    assert!(run(&overwrite).unwrap_err().is::<Interrupted>());
+
+    let other = TrainOptions { overwrite: true, ..options(root.path(), "data", config(&[]), &stop) };
+    let message = run(&other).unwrap_err().to_string();
+    assert!(message.contains("the folder of a run"), "{message}");
+    assert!(root.path().join("data/st/a.h5ad").exists());
+}
+
+#[test]
+fn features_of_files_stand_in_for_the_wide_levels() {
+    use npyz::WriterBuilder;
+    let root = dataset();
+    let folder = root.path().join("features");
+    fs::create_dir(&folder).unwrap();
+    let write = |name: String, shape: &[u64], values: Vec<f64>| {
+        let file = fs::File::create(folder.join(name)).unwrap();
+        let mut writer =
+            npyz::WriteOptions::new().default_dtype().shape(shape).writer(file).begin_nd().unwrap();
+        writer.extend(values).unwrap();
+        writer.finish().unwrap();
+    };
+    for id in ["a", "b", "c"] {
+        let places: Vec<f64> =
+            (0..36).flat_map(|i| [f64::from(i % 6) * 32.0, f64::from(i / 6) * 32.0]).collect();
+        write(format!("{id}.npy"), &[36, 3], (0..108).map(|i| f64::from(i % 7) / 7.0).collect());
+        write(format!("{id}.coords.npy"), &[36, 2], places);
+    }
+    let config = config(&["train.epochs=1"]);
+    let wide = WideSource::Features(folder.clone());
+    let summary = run(&TrainOptions { wide, ..options(root.path(), "run", config.clone(), &never) }).unwrap();
+    let bundle = Bundle::from_bytes(&fs::read(summary.model).unwrap()).unwrap();
+    assert_eq!(bundle.metadata.wide_encoder.as_ref().map(|encoder| encoder.width), Some(3));
+    assert!(bundle.frozen.is_none());
+
+    write("b.coords.npy".into(), &[36, 2], vec![1e6; 72]);
+    let wide = WideSource::Features(folder);
+    let error = run(&TrainOptions { wide, ..options(root.path(), "other", config, &never) }).unwrap_err();
+    assert!(format!("{error:#}").contains("b.coords.npy") || format!("{error:#}").contains("a patch within"));
+}
+
+#[test]
+fn a_single_level_model_trains() {
+    let root = dataset();
+    let config = config(&["train.epochs=1", "model.wide_levels=false", "train.optimizer.kind=sgd"]);
+    let summary = run(&options(root.path(), "run", config, &never)).unwrap();
+    let scores = summary.valid.unwrap();
+    assert!(scores.bin.is_some() && scores.spot.is_none() && scores.region.is_none());
+}
