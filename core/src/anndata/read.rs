@@ -174,10 +174,11 @@ fn column(file: &Hdf5File, path: &str) -> Result<Option<Column>, AnnDataError> {
             let (object, expected) = (path.to_owned(), "a column".to_owned());
             Err(Hdf5Error::Missing { object, expected }.into())
         }
-        Some(Kind::Group) if encoding(&file.attributes(path)?) == "categorical" => {
-            categorical(file, path).map(Some)
-        }
-        Some(Kind::Group) => Ok(None),
+        Some(Kind::Group) => match encoding(&file.attributes(path)?) {
+            "categorical" => categorical(file, path).map(Some),
+            "nullable-string-array" => nullable_texts(file, path).map(Some),
+            _ => Ok(None),
+        },
         Some(Kind::Dataset) => {
             let shape = file.shape(path)?;
             if shape.len() != 1 {
@@ -214,6 +215,20 @@ fn categorical(file: &Hdf5File, path: &str) -> Result<Column, AnnDataError> {
     let codes: Vec<Option<u32>> =
         file.read_i64(&codes_path)?.into_iter().map(code).collect::<Result<_, _>>()?;
     Ok(Column::Categorical { codes, categories })
+}
+
+/// Strings with a mask of those that are missing, which read as empty.
+fn nullable_texts(file: &Hdf5File, path: &str) -> Result<Column, AnnDataError> {
+    let mut texts = file.read_strings(&format!("{path}/values"))?;
+    let missing = file.read_flags(&format!("{path}/mask"))?;
+    if missing.len() != texts.len() {
+        let found = format!("{} entries", missing.len());
+        return Err(invalid(&format!("{path}/mask"), format!("{} entries", texts.len()), found));
+    }
+    for (text, _) in texts.iter_mut().zip(missing).filter(|(_, missing)| *missing) {
+        text.clear();
+    }
+    Ok(Column::Texts(texts))
 }
 
 fn annotations(

@@ -250,6 +250,21 @@ fn tables_and_coordinates_must_fit_the_axes() {
 }
 
 #[test]
+fn nullable_strings_are_read_and_other_columns_reported() {
+    let mut file = skeleton(2, 3);
+    file.dataset("X", &[2, 3], Data::F32(vec![0.0; 6])).unwrap();
+    file.attribute("var", "column-order", Attribute::Texts(vec!["id".into(), "odd".into()])).unwrap();
+    file.attribute("var/id", "encoding-type", Attribute::Text("nullable-string-array".into())).unwrap();
+    file.dataset("var/id/values", &[3], Data::Texts(names("id", 3))).unwrap();
+    file.dataset("var/id/mask", &[3], Data::Flags(vec![false, true, false])).unwrap();
+    file.attribute("var/odd", "encoding-type", Attribute::Text("nullable-integer".into())).unwrap();
+    let data = AnnData::read(file.finish().unwrap()).unwrap();
+    let expected = ["id0", "", "id2"].map(str::to_owned).to_vec();
+    assert_eq!(data.var.columns, [("id".to_owned(), Column::Texts(expected))]);
+    assert_eq!(data.ignored, ["var/odd"]);
+}
+
+#[test]
 fn sizes_that_disagree_are_not_written() {
     let mut data = example();
     data.spatial = Some(Vec::new());

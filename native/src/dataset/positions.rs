@@ -45,11 +45,26 @@ pub struct BinPosition {
 /// When the file is no Parquet file, lacks a column, or holds a cell of another type; the message names file, line,
 /// column, expected and found.
 pub fn read_positions_parquet(path: &Path) -> Result<Vec<BinPosition>> {
+    // The Parquet library checks some of what a damaged file says with assertions. Nothing outlives the read, so a
+    // panic in it is an error like any other.
+    std::panic::catch_unwind(|| read(path)).unwrap_or_else(|_| {
+        let (expected, found) = ("a complete Parquet file of bin positions", "damage");
+        Err(InputError::in_file(path, "content", expected, found).into())
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<BinPosition>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let damaged = |error: &dyn std::fmt::Display| {
         InputError::in_file(path, "content", "a complete Parquet file of bin positions", error)
     };
     let reader = SerializedFileReader::new(file).map_err(|error| damaged(&error))?;
+    for column in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        if start < 0 || column.compressed_size() < 0 {
+            return Err(damaged(&"a column that starts or ends before the file does").into());
+        }
+    }
     let schema = reader.metadata().file_metadata().schema();
     let found: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
     if let Some(missing) = COLUMNS.iter().find(|column| !found.contains(column)) {
@@ -253,5 +268,27 @@ mod tests {
         );
         let error = format!("{:#}", read_positions_parquet(&path).unwrap_err());
         assert!(error.contains("line 1, column barcode: expected text, found null"), "{error}");
+    }
+
+    #[test]
+    fn damaged_bytes_give_an_error_or_a_value_and_never_a_panic() {
+        let original = std::fs::read(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tenx/tissue_positions.parquet"),
+        )
+        .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("damaged");
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..300 {
+            let mut bytes = original.clone();
+            for _ in 0..3 {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let place = (random >> 33) as usize % bytes.len();
+                bytes[place] = (random >> 13) as u8;
+            }
+            std::fs::write(&path, bytes).unwrap();
+            drop(read_positions_parquet(&path));
+        }
     }
 }

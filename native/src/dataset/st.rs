@@ -320,7 +320,7 @@ fn pixel_size(path: &Path, selection: &Selection) -> Result<(f64, String), Input
     let pitch_px = length(turned).max(length(mirrored)) / grid_square;
     let residual = (pixel_square - pitch_px * pitch_px * grid_square).max(0.0) / count;
     let misfit = residual.sqrt() / pitch_px.max(f64::MIN_POSITIVE);
-    if !(misfit <= WORST_FIT) {
+    if misfit.is_nan() || misfit > WORST_FIT {
         let expected = format!(
             "pixel positions that follow the array's grid within {WORST_FIT} of its pitch (or --mpp)"
         );

@@ -9,6 +9,8 @@ use flate2::bufread::MultiGzDecoder;
 
 /// Most bytes of text that one table may unpack to.
 const MOST_BYTES: u64 = 8 << 30;
+/// Longest line; a row is held in memory whole.
+const LONGEST_LINE: usize = 64 << 20;
 
 /// A table that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,7 +124,7 @@ impl Table {
             .has_headers(false)
             .flexible(true)
             .buffer_capacity(1 << 16)
-            .from_reader(Box::new(text.take(MOST_BYTES)) as Box<dyn Read>);
+            .from_reader(Box::new(LineLimit { inner: text.take(MOST_BYTES), in_line: 0 }) as Box<dyn Read>);
         let mut record = csv::StringRecord::new();
         let found = reader.read_record(&mut record).map_err(|error| unreadable(path, 0, &error))?;
         let header: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
@@ -217,6 +219,27 @@ impl Row<'_> {
     }
 }
 
+/// Fails where a line passes [`LONGEST_LINE`].
+struct LineLimit<R> {
+    inner: R,
+    in_line: usize,
+}
+
+impl<R: Read> Read for LineLimit<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        self.in_line = match bytes.iter().rposition(|&byte| byte == b'\n') {
+            Some(place) => read - place - 1,
+            None => self.in_line.saturating_add(read),
+        };
+        if self.in_line > LONGEST_LINE {
+            return Err(std::io::Error::other(format!("a line of more than {LONGEST_LINE} bytes")));
+        }
+        Ok(read)
+    }
+}
+
 fn unreadable(path: &Path, line: u64, error: &csv::Error) -> TableError {
     let (expected, found) = match error.kind() {
         csv::ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -274,6 +297,16 @@ mod tests {
         bytes.truncate(bytes.len() / 2);
         let error = read_all(&bytes).unwrap_err().to_string();
         assert!(error.contains("the end of the file (it is truncated)"), "{error}");
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused() {
+        let mut limited = LineLimit { inner: std::io::repeat(b'0'), in_line: 0 };
+        let error = std::io::copy(&mut limited, &mut std::io::sink()).unwrap_err().to_string();
+        assert!(error.contains("a line of more than"), "{error}");
+        let lines = std::io::Cursor::new(b"ab\n".repeat(50_000_000));
+        let copied = std::io::copy(&mut LineLimit { inner: lines, in_line: 0 }, &mut std::io::sink());
+        assert_eq!(copied.unwrap(), 150_000_000);
     }
 
     #[test]

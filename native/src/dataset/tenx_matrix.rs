@@ -232,4 +232,23 @@ mod tests {
         let error = format!("{:#}", read_tenx_matrix(&path).unwrap_err());
         assert!(error.contains("matrix/barcodes: expected 1 entries (matrix/shape), found 2"), "{error}");
     }
+
+    #[test]
+    fn damaged_bytes_give_an_error_or_a_value_and_never_a_panic() {
+        let original = std::fs::read(fixture()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("damaged");
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..300 {
+            let mut bytes = original.clone();
+            for _ in 0..3 {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let place = (random >> 33) as usize % bytes.len();
+                bytes[place] = (random >> 13) as u8;
+            }
+            std::fs::write(&path, bytes).unwrap();
+            drop(read_tenx_matrix(&path));
+        }
+    }
 }
