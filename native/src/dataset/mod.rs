@@ -12,11 +12,11 @@ pub mod metadata;
 pub mod positions;
 pub mod prepare;
 pub mod scalefactors;
-mod st;
+pub mod st;
 pub mod table;
 pub mod tenx_matrix;
 mod validate;
-mod visium_hd;
+pub mod visium_hd;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

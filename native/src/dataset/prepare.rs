@@ -1,4 +1,4 @@
-//! Turning other formats into the prepared dataset.
+//! What every reader of a foreign format ends with: the checked slide, written whole or not at all, and its summary.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +10,6 @@ use magnet_core::anndata::{AnnData, Annotation, AxisTable, Column, Values};
 use magnet_core::coordinates::SlidePx;
 use magnet_core::expression::CountMatrix;
 use serde::Serialize;
-
-pub use super::st::StOptions;
-pub use super::visium_hd::VisiumHdOptions;
 
 use super::metadata::Metadata;
 use super::{IMAGE_EXTENSIONS, image_size_px, validate};
