@@ -1,6 +1,6 @@
 //! Counts of the bins: what is expected, what is drawn, and the sums over large bins.
 
-use magnet_core::expression::{CountMatrix, Matrix, Normalization};
+use magnet_core::expression::{CountMatrix, ExpressionError, Matrix, Normalization};
 use magnet_core::random::stream;
 use rand::Rng;
 use rand_distr::{Distribution, Gamma, LogNormal, Poisson};
@@ -45,7 +45,8 @@ impl Truth {
         let cols = self.expected.cols;
         let mut values = vec![0.0f32; in_tissue.len() * cols];
         for (row, &parent) in parents.iter().enumerate() {
-            let sums = &mut values[parent * cols..(parent + 1) * cols];
+            let start = parent as usize * cols;
+            let sums = &mut values[start..start + cols];
             sums.iter_mut().zip(self.expected.row(row)).for_each(|(sum, value)| *sum += value);
         }
         let rows = in_tissue.len();
@@ -73,21 +74,25 @@ impl Truth {
 
     /// Draws counts of the small bins: negative binomial around the expectation, with a library size that varies at
     /// random as well.
-    pub fn draw(&self, program: &Program, slide_seed: u64) -> CountMatrix {
+    ///
+    /// # Errors
+    /// When a drawn value is no count, which only an infinite expectation brings about.
+    pub fn draw(&self, program: &Program, slide_seed: u64) -> Result<CountMatrix, ExpressionError> {
         let rows: Vec<Vec<(u32, f32)>> = (0..self.expected.rows)
             .into_par_iter()
             .map(|row| {
                 let mut rng = stream(slide_seed, "counts", &[row as u64]);
                 let spread = -0.5 * LIBRARY_SPREAD * LIBRARY_SPREAD;
                 let library = LogNormal::new(spread, LIBRARY_SPREAD).map_or(1.0, |law| law.sample(&mut rng));
-                let expected = self.expected.row(row).iter().zip(&program.genes).enumerate();
-                let counts = expected.map(|(column, (&mean, gene))| {
-                    (column as u32, draw_count(f64::from(mean) * library, gene.dispersion, &mut rng))
-                });
-                counts.filter(|&(_, count)| count > 0.0).collect()
+                let expected = (0..).zip(self.expected.row(row)).zip(&program.genes);
+                expected
+                    .map(|((column, &mean), gene)| {
+                        (column, draw_count(f64::from(mean) * library, gene.dispersion, &mut rng))
+                    })
+                    .collect()
             })
             .collect();
-        from_rows(self.expected.cols, rows)
+        CountMatrix::from_rows(self.expected.cols, rows)
     }
 }
 
@@ -102,42 +107,27 @@ fn draw_count(mean: f64, dispersion: f64, rng: &mut impl Rng) -> f32 {
 }
 
 /// The counts of large bins on tissue as the sums of the small ones, with their positions in the large grid.
-pub fn wide_counts(grid: BinGrid, in_tissue: &[usize], counts: &CountMatrix) -> (Vec<usize>, CountMatrix) {
+///
+/// # Errors
+/// When `counts` does not have one row per bin.
+pub fn wide_counts(
+    grid: BinGrid,
+    in_tissue: &[usize],
+    counts: &CountMatrix,
+) -> Result<(Vec<usize>, CountMatrix), ExpressionError> {
     let (wide, parents) = wide_bins(grid, in_tissue);
-    let mut sums = vec![vec![0.0f32; counts.genes]; wide.len()];
-    for (row, &parent) in parents.iter().enumerate() {
-        let stored = counts.row_offsets[row]..counts.row_offsets[row + 1];
-        for (&column, &value) in counts.columns[stored.clone()].iter().zip(&counts.values[stored]) {
-            sums[parent][column as usize] += value;
-        }
-    }
-    let rows = sums.into_iter().map(|row| {
-        let stored = row.into_iter().enumerate().filter(|&(_, count)| count > 0.0);
-        stored.map(|(column, count)| (column as u32, count)).collect()
-    });
-    (wide, from_rows(counts.genes, rows.collect()))
+    let sums = counts.aggregate(&parents, wide.len())?;
+    Ok((wide, sums))
 }
 
 /// Positions of the large bins that hold small bins on tissue, ascending, and for each small bin its row among them.
-fn wide_bins(grid: BinGrid, in_tissue: &[usize]) -> (Vec<usize>, Vec<usize>) {
+fn wide_bins(grid: BinGrid, in_tissue: &[usize]) -> (Vec<usize>, Vec<u32>) {
     let wide_side = grid.wide().side;
     let parent = |index: usize| (index / grid.side / 2) * wide_side + (index % grid.side) / 2;
     let mut wide: Vec<usize> = in_tissue.iter().map(|&index| parent(index)).collect();
     wide.sort_unstable();
     wide.dedup();
-    let parents =
-        in_tissue.iter().map(|&index| wide.partition_point(|&other| other < parent(index))).collect();
+    let row = |index: usize| wide.partition_point(|&other| other < parent(index)) as u32;
+    let parents = in_tissue.iter().map(|&index| row(index)).collect();
     (wide, parents)
-}
-
-fn from_rows(genes: usize, rows: Vec<Vec<(u32, f32)>>) -> CountMatrix {
-    let mut counts = CountMatrix { genes, row_offsets: vec![0], ..CountMatrix::default() };
-    for row in rows {
-        for (column, value) in row {
-            counts.columns.push(column);
-            counts.values.push(value);
-        }
-        counts.row_offsets.push(counts.columns.len());
-    }
-    counts
 }

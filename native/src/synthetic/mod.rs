@@ -7,12 +7,14 @@
 
 pub mod counts;
 mod fields;
+mod generate;
 pub mod morphology;
 mod noise;
 pub mod program;
 pub mod render;
 pub mod stain;
 pub mod tissue;
+pub mod visium_hd_writer;
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,8 @@ use morphology::Morphology;
 use program::{GeneGroup, Program};
 use stain::Stain;
 use tissue::Tissue;
+
+pub use generate::{PROGRAM_FILE, ProgramFile, SlideSummary, Summary, generate, run};
 
 /// Longest side of an image that the generator draws, in pixels.
 const MAX_SIDE_PX: f64 = 40_000.0;

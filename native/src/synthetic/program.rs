@@ -3,7 +3,7 @@
 //! For a bin with expected library size `L` the expected count of gene `g` is `L · p_g`, and the `p_g` sum to one:
 //!
 //! - A gene with its own modulation has `p_g = abundance_g · m_g`, where `m_g` depends on the neighbourhood, on the wide
-//!   gradient, or on nothing. The abundances of these genes sum to [`MODULATED_SHARE`].
+//!   gradient, or on nothing. The abundances of these genes sum to [`MODULATED_SHARE`] but for rounding.
 //! - The rest, `1 − Σ p_g`, is divided among the composition genes in proportion to `abundance_g · a_g`, where
 //!   `a_g = 0.03 + Σ_kind weight_kind · share_kind + weight_lumen · lumen · share_epithelial`.
 //!
@@ -138,6 +138,7 @@ pub struct GeneProgram {
 
 /// All genes of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Program {
     /// The genes, in the order of every matrix's columns.
     pub genes: Vec<GeneProgram>,
@@ -150,7 +151,7 @@ impl Program {
         let modulated = |gene: &GeneProgram| !matches!(gene.driver, Driver::Composition { .. });
         let total: f64 = genes.iter().filter(|gene| modulated(gene)).map(|gene| gene.abundance).sum();
         for gene in genes.iter_mut().filter(|gene| modulated(gene)) {
-            gene.abundance *= MODULATED_SHARE / total.max(f64::MIN_POSITIVE);
+            gene.abundance = rounded(gene.abundance * MODULATED_SHARE / total.max(f64::MIN_POSITIVE));
         }
         Self { genes }
     }
@@ -228,7 +229,7 @@ fn gene(seed: u64, index: usize, dispersion: f64) -> GeneProgram {
     let group = GeneGroup::ALL[index % GeneGroup::ALL.len()];
     let mut rng = stream(seed, "gene", &[index as u64]);
     // Medians are alike in all groups, so that no group is learnt better for its depth alone.
-    let abundance = LogNormal::new(0.0, 0.5).map_or(1.0, |spread| spread.sample(&mut rng));
+    let abundance = rounded(LogNormal::new(0.0, 0.5).map_or(1.0, |spread| spread.sample(&mut rng)));
     let driver = driver(group, &mut rng);
     let dispersion = match group {
         GeneGroup::Noise => 1.0,
@@ -244,13 +245,18 @@ fn gene(seed: u64, index: usize, dispersion: f64) -> GeneProgram {
     }
 }
 
+/// Few enough digits that the number in `program.json` is the number that was used.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
 fn driver(group: GeneGroup, rng: &mut impl Rng) -> Driver {
     // Some genes of a group rise with their driver and some fall.
     let rises = rng.random_bool(0.7);
     let (low, high) = if rises { (0.25, 1.75) } else { (1.75, 0.25) };
     let mut own = |main: usize| {
-        let mut weights: [f64; 4] = std::array::from_fn(|_| 0.10 * rng.random_range(0.0..1.0));
-        weights[main] = rng.random_range(0.8..1.2);
+        let mut weights: [f64; 4] = std::array::from_fn(|_| rounded(0.10 * rng.random_range(0.0..1.0)));
+        weights[main] = rounded(rng.random_range(0.8..1.2));
         Driver::Composition { weights, lumen: 0.0 }
     };
     match group {
@@ -258,9 +264,10 @@ fn driver(group: GeneGroup, rng: &mut impl Rng) -> Driver {
         GeneGroup::Stromal => own(CellKind::Stromal as usize),
         GeneGroup::Tumor => own(CellKind::Tumor as usize),
         GeneGroup::Immune => own(CellKind::Immune as usize),
-        GeneGroup::Lumen => {
-            Driver::Composition { weights: [0.05, 0.02, 0.02, 0.02], lumen: rng.random_range(1.2..1.8) }
-        }
+        GeneGroup::Lumen => Driver::Composition {
+            weights: [0.05, 0.02, 0.02, 0.02],
+            lumen: rounded(rng.random_range(1.2..1.8)),
+        },
         GeneGroup::NearImmune => Driver::Neighborhood {
             of: CellKind::Immune,
             inner_um: 48.0,

@@ -1,9 +1,15 @@
+use magnet_core::coordinates::{tile_from_um, um_from_px};
 use magnet_core::expression::{CountMatrix, Normalization};
 
 use super::counts::wide_counts;
 use super::program::Driver;
 use super::tissue::CellKind;
 use super::*;
+use crate::console::Console;
+use crate::dataset::positions::read_positions_parquet;
+use crate::dataset::scalefactors::read_scalefactors;
+use crate::dataset::tenx_matrix::read_tenx_matrix;
+use crate::files::Overwrite;
 
 fn small() -> SyntheticConfig {
     SyntheticConfig { side_um: 480.0, slides: 2, genes: 30, ..SyntheticConfig::default() }
@@ -40,25 +46,13 @@ fn pearson(a: &[f32], b: &[f32]) -> f64 {
     explained(&[a.to_vec()], b).sqrt()
 }
 
-fn labels(counts: &CountMatrix) -> Vec<Vec<f32>> {
-    let mut columns = vec![vec![0.0; counts.row_offsets.len() - 1]; counts.genes];
-    for row in 0..counts.row_offsets.len() - 1 {
-        let stored = counts.row_offsets[row]..counts.row_offsets[row + 1];
-        let total: f32 = counts.values[stored.clone()].iter().sum();
-        for at in stored {
-            columns[counts.columns[at] as usize][row] = (1e4 * counts.values[at] / total.max(1.0)).ln_1p();
-        }
-    }
-    columns
-}
-
 #[test]
 fn the_seed_decides_image_and_counts() {
     let config = SyntheticConfig { side_um: 200.0, ..small() };
     let make = |config: &SyntheticConfig, slide: usize| {
         let slide = SyntheticSlide::grow(config, slide);
         let program = config.program();
-        (slide.image().into_raw(), slide.truth(&program).draw(&program, slide.seed))
+        (slide.image().into_raw(), slide.truth(&program).draw(&program, slide.seed).unwrap())
     };
     let first = make(&config, 0);
     assert_eq!(first, make(&config, 0));
@@ -78,15 +72,18 @@ fn counts_follow_the_program_and_deeper_counts_follow_it_more_closely() {
     let mut mean = [0.0; 2];
     for (depth, mean) in [20_000.0, 200.0].into_iter().zip(&mut mean) {
         let truth = SyntheticSlide { depth, ..slide.clone() }.truth(&program);
-        let drawn = truth.draw(&program, slide.seed);
+        let drawn = truth.draw(&program, slide.seed).unwrap();
         let total: f32 = drawn.values.iter().sum();
         let per_bin = f64::from(total) / truth.expected.rows as f64;
         assert!((per_bin / depth - 1.0).abs() < 0.05, "{per_bin} counts per bin, wanted {depth}");
-        let (expected, measured) = (truth.labels(Normalization::Log1pCp10k), labels(&drawn));
+        let columns: Vec<u32> = (0..config.genes as u32).collect();
+        let measured = Normalization::Log1pCp10k.labels(&drawn, &columns).unwrap();
+        let expected = truth.labels(Normalization::Log1pCp10k);
         let driven = |gene: &usize| program.genes[*gene].driver != Driver::Constant;
         let genes: Vec<usize> = (0..config.genes).filter(driven).collect();
-        *mean = genes.iter().map(|&gene| pearson(&expected.column(gene), &measured[gene])).sum::<f64>()
-            / genes.len() as f64;
+        *mean =
+            genes.iter().map(|&gene| pearson(&expected.column(gene), &measured.column(gene))).sum::<f64>()
+                / genes.len() as f64;
     }
     assert!(mean[0] > 0.95, "deep counts correlate {} with the program", mean[0]);
     assert!(mean[1] < mean[0] - 0.1, "shallow counts correlate {}", mean[1]);
@@ -147,13 +144,12 @@ fn wide_bins_are_the_sums_of_four_small_ones() {
     let program = config.program();
     let slide = SyntheticSlide::grow(&config, 0);
     let truth = slide.truth(&program);
-    let counts = truth.draw(&program, slide.seed);
-    let (wide_bins, wide) = wide_counts(truth.grid, &truth.in_tissue, &counts);
+    let counts = truth.draw(&program, slide.seed).unwrap();
+    let (wide_bins, wide) = wide_counts(truth.grid, &truth.in_tissue, &counts).unwrap();
     assert_eq!(wide_bins, truth.wide().in_tissue);
     let get = |matrix: &CountMatrix, row: usize, gene: usize| {
-        let stored = matrix.row_offsets[row]..matrix.row_offsets[row + 1];
-        let at = matrix.columns[stored.clone()].iter().position(|&column| column as usize == gene);
-        at.map_or(0.0, |at| matrix.values[stored.start + at])
+        let (columns, values) = matrix.row(row);
+        columns.iter().position(|&column| column as usize == gene).map_or(0.0, |at| values[at])
     };
     let side = truth.grid.side;
     for (row, &bin) in wide_bins.iter().enumerate().step_by(17) {
@@ -209,4 +205,54 @@ fn values_out_of_range_are_refused_by_name() {
         assert_eq!(config.validate().unwrap_err().field, field);
     }
     small().validate().unwrap();
+}
+
+#[test]
+fn written_files_are_read_back_and_agree_with_image_and_truth() {
+    let config = SyntheticConfig { slides: 1, ..small() };
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("tissue");
+    let summary = generate(&config, &out, Overwrite::No, &Console::quiet()).unwrap();
+    let program = config.program();
+    let slide = SyntheticSlide::grow(&config, 0);
+    let truth = slide.truth(&program);
+    let counts = truth.draw(&program, slide.seed).unwrap();
+    let (_, wide) = wide_counts(truth.grid, &truth.in_tissue, &counts).unwrap();
+    let folder = out.join(&summary.slides[0].id);
+    for (bin_um, truth, counts) in [(8.0, truth.clone(), counts), (16.0, truth.wide(), wide)] {
+        let outputs = folder.join(format!("binned_outputs/square_{bin_um:03}um"));
+        let matrix = read_tenx_matrix(&outputs.join("filtered_feature_bc_matrix.h5")).unwrap();
+        assert_eq!(matrix.counts, counts);
+        assert_eq!(matrix.features.len(), config.genes);
+        let scale = read_scalefactors(&outputs.join("spatial/scalefactors_json.json")).unwrap();
+        assert_eq!(scale.bin_and_pixel_um().unwrap(), (bin_um, config.um_per_px));
+        let positions = read_positions_parquet(&outputs.join("spatial/tissue_positions.parquet")).unwrap();
+        assert_eq!(positions.len(), truth.grid.len());
+        let on_tissue: Vec<_> = positions.iter().filter(|position| position.in_tissue).collect();
+        let barcodes: Vec<&String> = on_tissue.iter().map(|position| &position.barcode).collect();
+        assert_eq!(barcodes, matrix.barcodes.iter().collect::<Vec<_>>());
+        for (position, &index) in on_tissue.iter().zip(&truth.in_tissue) {
+            let center = um_from_px(position.center_px, config.um_per_px);
+            let tile = tile_from_um(center, bin_um);
+            assert_eq!((tile.row, tile.col), (i64::from(position.array_row), i64::from(position.array_col)));
+            assert_eq!(tile, truth.grid.tile(index));
+            assert!(center.x + bin_um / 2.0 <= config.side_um && center.y + bin_um / 2.0 <= config.side_um);
+        }
+    }
+    let bytes = std::fs::read(folder.join("synthetic_1.tif")).unwrap();
+    let decoded = magnet_core::slide::decode(&bytes, &magnet_core::slide::DecodeLimits::default()).unwrap();
+    assert_eq!(decoded.embedded_um_per_px, Some(config.um_per_px));
+    assert_eq!(decoded.rgb, slide.image().into_raw());
+    let stated: ProgramFile =
+        serde_json::from_slice(&std::fs::read(out.join(PROGRAM_FILE)).unwrap()).unwrap();
+    assert_eq!((stated.config, stated.genes), (config, program));
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_left_alone() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("mine.txt"), "keep").unwrap();
+    let config = SyntheticConfig { slides: 1, side_um: 160.0, ..small() };
+    generate(&config, place.path(), Overwrite::No, &Console::quiet()).unwrap_err();
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
 }
