@@ -14,7 +14,7 @@ use super::weights::{WeightMap, WeightsError, read_safetensors};
 #[derive(Debug, Clone)]
 pub enum FrozenEncoder {
     /// A torchvision ResNet; the feature is the pooled vector before `fc` (2048 wide for ResNet-50).
-    ResNet(ResNet),
+    ResNet(Box<ResNet>),
     /// MobileNetV1 with batch norm folded; the feature is the mean of the last map (1024 wide).
     MobileNetV1(MobileNetV1),
 }
@@ -41,7 +41,7 @@ impl FrozenEncoder {
         let depth = resnet_depth(&weights)?;
         let config = PatchEncoderConfig { depth, ..PatchEncoderConfig::default() };
         let encoder = ResNet::new(&config, device).load_torchvision(weights)?;
-        Ok(Self::ResNet(encoder.freeze()))
+        Ok(Self::ResNet(Box::new(encoder.freeze())))
     }
 
     /// Width `F` of the features.
