@@ -16,7 +16,7 @@ pub enum FrozenEncoder {
     /// A torchvision ResNet; the feature is the pooled vector before `fc` (2048 wide for ResNet-50).
     ResNet(Box<ResNet>),
     /// MobileNetV1 with batch norm folded; the feature is the mean of the last map (1024 wide).
-    MobileNetV1(MobileNetV1),
+    MobileNetV1(Box<MobileNetV1>),
 }
 
 impl FrozenEncoder {
@@ -36,7 +36,7 @@ impl FrozenEncoder {
         // Frozen modules take no batch statistics and drop nothing out, on whatever device they stand.
         if weights.contains_key("stem.weight") {
             let encoder = MobileNetV1::new(device).load(weights)?;
-            return Ok(Self::MobileNetV1(encoder.freeze()));
+            return Ok(Self::MobileNetV1(Box::new(encoder.freeze())));
         }
         let depth = resnet_depth(&weights)?;
         let config = PatchEncoderConfig { depth, ..PatchEncoderConfig::default() };

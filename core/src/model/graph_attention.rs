@@ -265,13 +265,10 @@ mod tests {
     fn each_head_attends_by_its_own_scores_and_heads_lie_side_by_side() {
         let device = Device::flex();
         let graph = filled(config(GraphAttentionKind::Gat, 1, 2).init(2, &device), |name, index| {
-            if name.ends_with("message.weight") && (index == 0 || index == 3) {
-                1.0
-            } else if name.ends_with("score_neighbor") && index == 1 {
-                1.0 // Only the second head prefers large neighbours.
-            } else {
-                0.0
-            }
+            let identity = name.ends_with("message.weight") && (index == 0 || index == 3);
+            // Only the second head prefers large neighbours.
+            let prefers = name.ends_with("score_neighbor") && index == 1;
+            if identity || prefers { 1.0 } else { 0.0 }
         });
         let nodes = matrix(&[&[0.0, 0.0], &[2.0, 2.0]], &device);
         let neighbors = table(&[vec![Some(1)], vec![None]], &device);
