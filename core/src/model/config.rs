@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::level::{LevelGeometry, PerLevel};
+use crate::slide::StainNormalization;
 
 /// The model's configuration; it travels with the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -10,6 +11,8 @@ use crate::level::{LevelGeometry, PerLevel};
 pub struct MagNetConfig {
     /// What each level sees and predicts.
     pub levels: PerLevel<LevelGeometry>,
+    /// What happens to a slide's colours before any level reads them.
+    pub stain_normalization: StainNormalization,
     /// Number of genes `G`.
     pub genes: usize,
     /// Feature width `D`.
@@ -43,6 +46,7 @@ impl Default for MagNetConfig {
                 spot: LevelGeometry { tile_um: 56.0, patch_um: 56.0, patch_px: 224 },
                 region: LevelGeometry { tile_um: 128.0, patch_um: 128.0, patch_px: 512 },
             },
+            stain_normalization: StainNormalization::None,
             genes: 250,
             width: 1024,
             neighbors: 8,

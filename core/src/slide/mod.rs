@@ -10,10 +10,12 @@ mod error;
 mod patch;
 mod pixel_size;
 mod slide_image;
+mod stain;
 pub mod tissue_mask;
 
 pub use decode::{DecodeLimits, DecodedImage, ImageFormat, decode};
 pub use error::SlideError;
 pub use patch::{PatchReader, PxWindow};
 pub use slide_image::{BACKGROUND, SlideImage};
+pub use stain::{ColorTransfer, NormalizedSlide, StainNormalization};
 pub use tissue_mask::{TissueMask, TissueMaskConfig, tissue_grid};

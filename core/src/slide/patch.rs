@@ -92,6 +92,34 @@ pub trait PatchReader: Sync {
     }
 }
 
+impl<R: PatchReader + ?Sized> PatchReader for &R {
+    fn width_px(&self) -> u32 {
+        (**self).width_px()
+    }
+
+    fn height_px(&self) -> u32 {
+        (**self).height_px()
+    }
+
+    fn um_per_px(&self) -> f64 {
+        (**self).um_per_px()
+    }
+
+    fn read_patch(
+        &self,
+        center: SlidePx,
+        side_um: f64,
+        out_px: usize,
+        out: &mut [u8],
+    ) -> Result<(), SlideError> {
+        (**self).read_patch(center, side_um, out_px, out)
+    }
+
+    fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {
+        (**self).thumbnail(max_side_px)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::slide_image::BACKGROUND;

@@ -13,7 +13,7 @@ use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
 use magnet_core::level::Level;
 use magnet_core::model::{FrozenEncoder, WeightTensor, read_safetensors, weights_from_store};
-use magnet_core::slide::PatchReader;
+use magnet_core::slide::{PatchReader, StainNormalization};
 use magnet_core::weights::{Precision, Weights, hex, safetensors_bytes};
 use rayon::prelude::*;
 use safetensors::tensor::SafeTensors;
@@ -103,6 +103,7 @@ impl FeatureCache {
         let key = key(
             &slide.image_sha256,
             &file.identity.sha256,
+            model.stain_normalization,
             geometry.patch_um,
             geometry.patch_px,
             slide.um_per_px,
@@ -160,13 +161,14 @@ pub fn compute(
 fn key(
     image_sha256: &str,
     encoder_sha256: &str,
+    stain: StainNormalization,
     patch_um: f64,
     patch_px: usize,
     um_per_px: f64,
     centers: &[SlidePx],
 ) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("{image_sha256} {encoder_sha256} {patch_px}"));
+    hash.update(format!("{image_sha256} {encoder_sha256} {stain:?} {patch_px}"));
     for number in
         [patch_um, um_per_px].into_iter().chain(centers.iter().flat_map(|center| [center.x, center.y]))
     {
@@ -220,14 +222,15 @@ mod tests {
     #[test]
     fn the_key_sees_image_encoder_geometry_and_places() {
         let centers = [SlidePx { x: 1.0, y: 2.0 }];
-        let base = key("i", "e", 56.0, 224, 0.5, &centers);
+        let base = key("i", "e", StainNormalization::None, 56.0, 224, 0.5, &centers);
         let others = [
-            key("j", "e", 56.0, 224, 0.5, &centers),
-            key("i", "f", 56.0, 224, 0.5, &centers),
-            key("i", "e", 57.0, 224, 0.5, &centers),
-            key("i", "e", 56.0, 112, 0.5, &centers),
-            key("i", "e", 56.0, 224, 0.25, &centers),
-            key("i", "e", 56.0, 224, 0.5, &[SlidePx { x: 2.0, y: 1.0 }]),
+            key("j", "e", StainNormalization::None, 56.0, 224, 0.5, &centers),
+            key("i", "f", StainNormalization::None, 56.0, 224, 0.5, &centers),
+            key("i", "e", StainNormalization::Slide, 56.0, 224, 0.5, &centers),
+            key("i", "e", StainNormalization::None, 57.0, 224, 0.5, &centers),
+            key("i", "e", StainNormalization::None, 56.0, 112, 0.5, &centers),
+            key("i", "e", StainNormalization::None, 56.0, 224, 0.25, &centers),
+            key("i", "e", StainNormalization::None, 56.0, 224, 0.5, &[SlidePx { x: 2.0, y: 1.0 }]),
         ];
         assert!(others.iter().all(|other| *other != base));
     }

@@ -11,7 +11,9 @@ use magnet_core::expression::{self, GeneStatistics, Matrix, per_gene_statistics}
 use magnet_core::layout::SlideLayout;
 use magnet_core::level::{Level, LevelGeometry, PerLevel};
 use magnet_core::model::{MagNetConfig, WideFeatures};
-use magnet_core::slide::{DecodeLimits, PatchReader, SlideImage, decode};
+use magnet_core::slide::{
+    DecodeLimits, NormalizedSlide, PatchReader, SlideImage, StainNormalization, decode,
+};
 use rayon::prelude::*;
 
 use crate::config::{DataConfig, GeneSelection};
@@ -52,7 +54,7 @@ pub struct PatchStore {
     centers_px: Vec<SlidePx>,
     side_um: f64,
     kept: Option<Vec<u8>>,
-    image: Option<Arc<SlideImage>>,
+    image: Option<Arc<NormalizedSlide<SlideImage>>>,
 }
 
 impl PatchStore {
@@ -61,7 +63,7 @@ impl PatchStore {
     /// # Errors
     /// If a patch cannot be read.
     fn new(
-        image: &Arc<SlideImage>,
+        image: &Arc<NormalizedSlide<SlideImage>>,
         centers_px: Vec<SlidePx>,
         geometry: &LevelGeometry,
         budget_bytes: &mut usize,
@@ -211,18 +213,22 @@ pub fn statistics(labels: &[PerLevel<Matrix>]) -> Result<PerLevel<GeneStatistics
     })
 }
 
-/// Decodes a slide's image.
+/// Decodes a slide's image, and brings its colours to the reference where the model wants that.
 ///
 /// # Errors
 /// If the file cannot be read, is no image, or is larger than the limits.
-pub fn open_image(slide: &SlideData) -> Result<SlideImage> {
+pub fn open_image(
+    slide: &SlideData,
+    normalization: StainNormalization,
+) -> Result<NormalizedSlide<SlideImage>> {
     let path = &slide.image_path;
     let named = || format!("slide {}: image {}", slide.id, path.display());
     let bytes = std::fs::read(path).with_context(named)?;
     let found =
         |error: magnet_core::slide::SlideError| InputError::in_file(path, "image", "a readable slide", error);
     let image = decode(&bytes, &DecodeLimits::default()).map_err(found)?;
-    Ok(image.into_slide(slide.um_per_px).map_err(found)?)
+    let slide = image.into_slide(slide.um_per_px).map_err(found)?;
+    Ok(NormalizedSlide::new(slide, normalization).map_err(found)?)
 }
 
 /// The slide with its inputs. `features` are those of the wide levels where the model reads features.
@@ -231,7 +237,7 @@ pub fn open_image(slide: &SlideData) -> Result<SlideImage> {
 /// If the image or a patch cannot be read.
 pub fn with_inputs(
     slide: &SlideData,
-    image: &Arc<SlideImage>,
+    image: &Arc<NormalizedSlide<SlideImage>>,
     layout: SlideLayout,
     labels: PerLevel<Matrix>,
     model: &MagNetConfig,

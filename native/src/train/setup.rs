@@ -80,8 +80,8 @@ impl Setup {
             let mut prepared = Vec::with_capacity(slides.len());
             for (slide, (layout, labels)) in slides.iter().zip(layouts) {
                 console.detail(format_args!("slide {}: reading the image", slide.id));
-                let image = Arc::new(data::open_image(slide)?);
-                let features = wide.features(slide, &image, &layout, &model, options)?;
+                let image = Arc::new(data::open_image(slide, model.stain_normalization)?);
+                let features = wide.features(slide, image.as_ref(), &layout, &model, options)?;
                 prepared.push(data::with_inputs(
                     slide,
                     &image,
@@ -149,7 +149,7 @@ impl Wide {
     fn features(
         &self,
         slide: &SlideData,
-        image: &magnet_core::slide::SlideImage,
+        image: &dyn magnet_core::slide::PatchReader,
         layout: &magnet_core::layout::SlideLayout,
         model: &MagNetConfig,
         options: &TrainOptions<'_>,
