@@ -41,7 +41,9 @@ impl ModelFile {
         let bytes = read_limited(path, MAX_BYTES)?;
         let wrong = |error: BundleError| InputError::in_file(path, "bundle", "a MagNet model bundle", error);
         let bundle = Bundle::from_bytes(&bytes).map_err(wrong)?;
-        let model = bundle.model(device).map_err(wrong)?;
+        let config = &bundle.metadata.config;
+        let model = config.init(device).with_context(|| format!("{}: configuration", path.display()))?;
+        let model = bundle.weights.load_into(model).map_err(|error| wrong(error.into()))?;
         let frozen = match &bundle.frozen {
             None => None,
             Some(weights) => {

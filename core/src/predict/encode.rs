@@ -117,5 +117,5 @@ pub(super) async fn values(tensor: Tensor<2>) -> Result<Vec<f32>, PredictError> 
         return Ok(Vec::new());
     }
     let data = tensor.into_data_async().await.map_err(|error| PredictError::Device(error.to_string()))?;
-    data.to_vec::<f32>().map_err(|error| PredictError::Device(format!("{error:?}")))
+    data.try_into_vec_as::<f32>().map_err(|error| PredictError::Device(format!("{error:?}")))
 }
