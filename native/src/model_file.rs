@@ -51,7 +51,8 @@ impl ModelFile {
                     .arrays
                     .iter()
                     .map(|(name, array)| {
-                        let tensor = WeightTensor { shape: array.shape.clone(), values: array.values.clone() };
+                        let tensor =
+                            WeightTensor { shape: array.shape.clone(), values: array.values.clone() };
                         (name.clone(), tensor)
                     })
                     .collect();
@@ -66,7 +67,10 @@ impl ModelFile {
     ///
     /// # Errors
     /// If the model was trained on features of a file and none are given.
-    pub fn wide_source<'a>(&'a self, features: Option<(&'a Matrix, &'a Matrix)>) -> anyhow::Result<WideSource<'a>> {
+    pub fn wide_source<'a>(
+        &'a self,
+        features: Option<(&'a Matrix, &'a Matrix)>,
+    ) -> anyhow::Result<WideSource<'a>> {
         if let Some((spot, region)) = features {
             return Ok(WideSource::Features { spot, region });
         }
@@ -97,7 +101,12 @@ impl ModelFile {
             return Ok(());
         }
         let names = predicted.iter().map(|level| level.name()).collect::<Vec<_>>().join(", ");
-        Err(InputError::in_flag("--level", level, format!("a level that the model predicts ({names})"), level))
+        Err(InputError::in_flag(
+            "--level",
+            level,
+            format!("a level that the model predicts ({names})"),
+            level,
+        ))
     }
 
     /// Positions in the panel of the genes with these names.

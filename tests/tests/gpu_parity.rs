@@ -52,7 +52,8 @@ fn every_adapter_agrees_with_the_cpu() {
             }
             // Four regions are too few for a correlation to say much, but enough for it to be wrong.
             for gene in 0..genes {
-                let column = |values: &[f64]| values.iter().skip(gene).step_by(genes).copied().collect::<Vec<_>>();
+                let column =
+                    |values: &[f64]| values.iter().skip(gene).step_by(genes).copied().collect::<Vec<_>>();
                 let correlation = pearson(&column(&expected), &column(&found));
                 assert!(correlation >= 0.9999, "{name}, {level} gene {gene}: Pearson {correlation}");
             }

@@ -114,7 +114,9 @@ pub enum PredictError {
         found: &'static str,
     },
     /// Features of another number of tiles or another width.
-    #[error("{level} features: expected {expected_rows} rows of {expected_width}, found {found_rows} of {found_width}")]
+    #[error(
+        "{level} features: expected {expected_rows} rows of {expected_width}, found {found_rows} of {found_width}"
+    )]
     Features {
         /// Which level.
         level: Level,
@@ -290,8 +292,7 @@ fn planned(
     passes: usize,
 ) -> Progress {
     let tile_passes = if matches!(wide, WideSource::Features { .. }) { 1 } else { passes };
-    let tiles =
-        if config.wide_levels { layout.centers.spot.len() + layout.centers.region.len() } else { 0 };
+    let tiles = if config.wide_levels { layout.centers.spot.len() + layout.centers.region.len() } else { 0 };
     Progress {
         tiles_total: tiles * tile_passes,
         blocks_total: layout.blocks(options.block_bins, config.graph.layers, None).len() * passes,
@@ -337,7 +338,9 @@ impl Sums {
     fn finish(mut self, complete: bool) -> SlidePrediction {
         for level in Level::ALL {
             let matrix = self.values.get_mut(level);
-            for (row, &passes) in matrix.values.chunks_exact_mut(matrix.cols.max(1)).zip(self.passes.get(level)) {
+            for (row, &passes) in
+                matrix.values.chunks_exact_mut(matrix.cols.max(1)).zip(self.passes.get(level))
+            {
                 // No pass: 0 / 0 marks the row as NaN.
                 row.iter_mut().for_each(|value| *value /= passes as f32);
             }

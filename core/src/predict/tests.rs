@@ -129,9 +129,12 @@ fn the_dihedral_average_does_not_see_how_patches_are_turned() {
         row.copy_from_slice(pixels.as_flattened());
     }
     let mirrored = SlideImage::new(96, 96, mirrored, 1.0).unwrap();
-    let layout =
-        layout_of_bins(&[SlidePx { x: 48.0, y: 48.0 }], 1.0, &MagNetConfig { wide_levels: false, ..config() })
-            .unwrap();
+    let layout = layout_of_bins(
+        &[SlidePx { x: 48.0, y: 48.0 }],
+        1.0,
+        &MagNetConfig { wide_levels: false, ..config() },
+    )
+    .unwrap();
     let single = MagNetConfig { wide_levels: false, ..config() }.init(&Device::flex()).unwrap();
     let of = |model: &MagNet, image: &SlideImage, dihedral_average| {
         let options = PredictOptions { dihedral_average, ..Default::default() };

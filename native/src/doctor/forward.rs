@@ -22,15 +22,11 @@ pub const GENES: usize = 6;
 pub const TOLERANCE: f64 = 1e-3;
 
 /// Rows of each level whose values are stored below.
-const STORED_ROWS: PerLevel<[usize; 3]> =
-    PerLevel { bin: [0, 27, 63], spot: [0, 6, 15], region: [0, 1, 3] };
+const STORED_ROWS: PerLevel<[usize; 3]> = PerLevel { bin: [0, 27, 63], spot: [0, 6, 15], region: [0, 1, 3] };
 
 /// Their values, computed once on the CPU.
-const STORED: PerLevel<[[f32; GENES]; 3]> = PerLevel {
-    bin: [[0.0; GENES]; 3],
-    spot: [[0.0; GENES]; 3],
-    region: [[0.0; GENES]; 3],
-};
+const STORED: PerLevel<[[f32; GENES]; 3]> =
+    PerLevel { bin: [[0.0; GENES]; 3], spot: [[0.0; GENES]; 3], region: [[0.0; GENES]; 3] };
 
 /// What the model gave: the rows of each level, `GENES` values each.
 #[derive(Debug, Clone)]

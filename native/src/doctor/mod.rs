@@ -178,7 +178,8 @@ mod tests {
 
     #[test]
     fn what_does_not_pass_says_what_to_do() {
-        for check in [check_memory(Some(0.5)), check_memory(Some(3.0)), check_forward(0.5, 1.0), check_adapters(&[])]
+        for check in
+            [check_memory(Some(0.5)), check_memory(Some(3.0)), check_forward(0.5, 1.0), check_adapters(&[])]
         {
             assert_ne!(check.status, Status::Pass);
             assert!(check.fix.is_some_and(|fix| !fix.is_empty()), "{check:?}");
