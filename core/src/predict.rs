@@ -1,1 +1,0 @@
-//! Slide and bundle to maps.

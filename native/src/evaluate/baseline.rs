@@ -1,0 +1,135 @@
+//! What a model must beat: the training mean, and ridge regression on colour and texture statistics.
+
+use anyhow::Context;
+use magnet_core::Level;
+use magnet_core::comparator::{
+    Comparator, PATCH_STATISTICS, Predictor, Ridge, TrainingMean, patch_statistics,
+};
+use magnet_core::expression::{GeneSelection, Matrix, Normalization};
+use magnet_core::metrics::{Evaluation, ScoredSlide, evaluate};
+use magnet_core::slide::PatchReader;
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::as_text;
+use crate::cli::BaselineArgs;
+use crate::console::Console;
+use crate::dataset::{Dataset, SlideData};
+use crate::error::InputError;
+
+/// A slide as ridge regression sees it.
+struct Observed {
+    /// `[N,F]` statistics of the patches around each spot.
+    features: Matrix,
+    /// `[N,G]` labels.
+    labels: Matrix,
+}
+
+/// Fits both comparators on `--train` and scores them on `--test`.
+///
+/// # Errors
+/// If an input is wrong.
+pub fn run(args: &BaselineArgs, console: &Console) -> anyhow::Result<()> {
+    if let Some(id) = args.test.iter().find(|id| args.train.contains(id)) {
+        return Err(InputError::in_flag("--test", "slide", "slides that are not in --train", id).into());
+    }
+    let dataset = Dataset::open(&args.data)?;
+    let load = |ids: &[String]| ids.iter().map(|id| dataset.slide(id)).collect::<anyhow::Result<Vec<_>>>();
+    let (train, test) = (load(&args.train)?, load(&args.test)?);
+    let panel = gene_panel(&train, args.genes)?;
+    let observe = |slides: &[SlideData]| -> anyhow::Result<Vec<Observed>> {
+        slides
+            .iter()
+            .map(|slide| {
+                console.say(format_args!("{}: statistics of {} bins", slide.id, slide.centers_px.len()));
+                observe(slide, &panel, &args.patches_um)
+            })
+            .collect()
+    };
+    let (train, test) = (observe(&train)?, observe(&test)?);
+    let mean = fit_and_score(&TrainingMean, &train, &test)?;
+    let ridge = fit_and_score(&Ridge { penalty: args.penalty }, &train, &test)?;
+    let text = as_text(&[("the training mean".into(), &mean.scores), ("ridge".into(), &ridge.scores)]);
+    let value = json!({ Level::Bin.name(): { "mean_predictor": mean.scores, "ridge": ridge.scores } });
+    console.result(&text, &value)?;
+    Ok(())
+}
+
+fn gene_panel(slides: &[SlideData], genes: usize) -> anyhow::Result<magnet_core::GenePanel> {
+    let counts: Vec<_> = slides.iter().map(|slide| (&slide.counts, &slide.genes)).collect();
+    Ok(GeneSelection::HighestMean.select(&counts, genes)?)
+}
+
+fn observe(
+    slide: &SlideData,
+    panel: &magnet_core::GenePanel,
+    patches_um: &[f64],
+) -> anyhow::Result<Observed> {
+    let columns = panel.columns_in(&slide.genes).with_context(|| format!("slide {}", slide.id))?;
+    let labels = Normalization::Log1pCp10k.labels(&slide.counts, &columns)?;
+    let image = slide.read_image()?;
+    // Whole pixels of the image as it is: texture statistics depend on the resolution.
+    let sides: Vec<usize> =
+        patches_um.iter().map(|um| (um / slide.um_per_px).round().max(1.0) as usize).collect();
+    let rows: Vec<Vec<f32>> = slide
+        .centers_px
+        .par_iter()
+        .map(|&center| {
+            let mut row = Vec::with_capacity(sides.len() * PATCH_STATISTICS);
+            for &side in &sides {
+                let mut rgb = vec![0; side * side * 3];
+                image.read_patch(center, side as f64 * slide.um_per_px, side, &mut rgb)?;
+                row.extend(patch_statistics(&rgb, side)?);
+            }
+            anyhow::Ok(row)
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let features = Matrix {
+        rows: rows.len(),
+        cols: sides.len() * PATCH_STATISTICS,
+        values: rows.into_iter().flatten().collect(),
+    };
+    Ok(Observed { features, labels })
+}
+
+fn fit_and_score(
+    comparator: &dyn Comparator,
+    train: &[Observed],
+    test: &[Observed],
+) -> anyhow::Result<Evaluation> {
+    let features = stacked(train.iter().map(|slide| &slide.features));
+    let labels = stacked(train.iter().map(|slide| &slide.labels));
+    let fitted = comparator.fit(&features, &labels)?;
+    let predicted =
+        test.iter().map(|slide| fitted.predict(&slide.features)).collect::<Result<Vec<_>, _>>()?;
+    let pairs: Vec<_> = predicted
+        .iter()
+        .zip(test)
+        .map(|(predicted, slide)| ScoredSlide { predicted, measured: &slide.labels })
+        .collect();
+    Ok(evaluate(&pairs)?)
+}
+
+/// The rows of several matrices of one width, one after the other.
+fn stacked<'a>(matrices: impl Iterator<Item = &'a Matrix>) -> Matrix {
+    let mut all = Matrix::default();
+    for matrix in matrices {
+        all.rows += matrix.rows;
+        all.cols = matrix.cols;
+        all.values.extend_from_slice(&matrix.values);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stacking_keeps_the_order_of_rows() {
+        let a = Matrix { rows: 2, cols: 2, values: vec![1.0, 2.0, 3.0, 4.0] };
+        let b = Matrix { rows: 1, cols: 2, values: vec![5.0, 6.0] };
+        let all = stacked([&a, &b].into_iter());
+        assert_eq!((all.rows, all.row(2)), (3, [5.0, 6.0].as_slice()));
+    }
+}

@@ -1,0 +1,227 @@
+//! Held-out scores: a model against measured slides, beside the training mean.
+
+pub mod baseline;
+mod write;
+
+use std::path::Path;
+
+use magnet_core::bundle::BundleMetadata;
+use magnet_core::expression::Matrix;
+use magnet_core::layout::SlideLayout;
+use magnet_core::metrics::{Evaluation, LevelScores, ScoredSlide, evaluate_beside_mean};
+use magnet_core::model::WideFeatures;
+use magnet_core::predict::{PredictOptions, SlidePrediction, layout_of_bins};
+use magnet_core::{Level, PerLevel};
+use serde_json::{Map, Value};
+
+use crate::cli::EvaluateArgs;
+use crate::console::Console;
+use crate::dataset::{Dataset, SlideData};
+use crate::device;
+use crate::error::InputError;
+use crate::files::{OutputFolder, Overwrite};
+use crate::model_file::ModelFile;
+use crate::predict::predict_with_bar;
+
+/// One slide, measured and predicted, at every level.
+#[derive(Debug)]
+pub struct EvaluatedSlide {
+    /// The measurement.
+    pub slide: SlideData,
+    /// Where its nodes lie.
+    pub layout: SlideLayout,
+    /// `[N,G]` labels of each level.
+    pub measured: PerLevel<Matrix>,
+    /// The predictions.
+    pub prediction: SlidePrediction,
+}
+
+/// Scores of all levels that the model predicts.
+#[derive(Debug)]
+pub struct Scores {
+    /// Per level, narrow to wide.
+    pub levels: Vec<(Level, Evaluation)>,
+}
+
+impl Scores {
+    /// `{"bin": {…}, "spot": {…}, "region": {…}}`; a level that the model lacks is absent.
+    ///
+    /// # Errors
+    /// If a score cannot be written as JSON, which no score does.
+    pub fn to_json(&self) -> anyhow::Result<Value> {
+        let mut object = Map::new();
+        for (level, evaluation) in &self.levels {
+            object.insert(level.to_string(), serde_json::to_value(&evaluation.scores)?);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// Scores the model of `--model` on the slides of `--slides`.
+///
+/// # Errors
+/// If an input is wrong, a slide was trained on, or the output cannot be written.
+pub fn run(args: &EvaluateArgs, console: &Console) -> anyhow::Result<()> {
+    let output = match &args.out {
+        Some(out) => Some(OutputFolder::create(out, Overwrite::from(args.overwrite))?),
+        None => None,
+    };
+    let dataset = Dataset::open(&args.data)?;
+    let chosen = device::choose(args.device.device, console)?;
+    let model = ModelFile::load(&args.model, &chosen.device)?;
+    let mut slides = Vec::with_capacity(args.slides.len());
+    for id in &args.slides {
+        let slide = dataset.slide(id)?;
+        refuse_training_slide(&model, &slide, args.allow_training_slides, console)?;
+        slides.push(slide);
+    }
+    let mut evaluated = Vec::with_capacity(slides.len());
+    for slide in slides {
+        evaluated.push(evaluate_slide(&model, slide, args, &dataset, &chosen.device, console)?);
+    }
+    let scores = score(&model, &evaluated)?;
+    let mut written = Vec::new();
+    if let Some(output) = output {
+        written = write::write(output.path(), &model, &evaluated, &scores)?;
+        if args.report {
+            let report = crate::report::evaluation_report(&model, &evaluated, &scores)?;
+            std::fs::write(output.path().join("report.html"), report)?;
+            written.push("report.html".into());
+        }
+        output.commit()?;
+    }
+    let mut text =
+        as_text(&scores.levels.iter().map(|(level, e)| (level.to_string(), &e.scores)).collect::<Vec<_>>());
+    if let Some(out) = &args.out {
+        text.push_str(&format!("→ {}\n  {}\n", out.display(), written.join("\n  ")));
+    }
+    console.result(&text, &scores.to_json()?)?;
+    Ok(())
+}
+
+/// A slide that the weights were fitted to gives no held-out score.
+fn refuse_training_slide(
+    model: &ModelFile,
+    slide: &SlideData,
+    allowed: bool,
+    console: &Console,
+) -> Result<(), InputError> {
+    let provenance = &model.bundle.metadata.provenance;
+    // The same counts under another name are the same slide.
+    let trained = provenance
+        .training_slides
+        .iter()
+        .find(|trained| trained.id == slide.id || trained.counts_sha256 == slide.counts_sha256);
+    if let Some(trained) = trained {
+        let found = match trained.id == slide.id {
+            true => format!("{}, which the model was trained on", slide.id),
+            false => format!("{}, whose counts are those of the training slide {}", slide.id, trained.id),
+        };
+        if !allowed {
+            let expected = "held-out slides (or --allow-training-slides)";
+            return Err(InputError::in_flag("--slides", "slide", expected, found));
+        }
+        console.warn(format_args!("{found}: this is no held-out score"));
+    }
+    if provenance.validation_slides.iter().any(|valid| valid.counts_sha256 == slide.counts_sha256) {
+        console.say(format_args!("{} chose the epoch of this model: its score flatters a little", slide.id));
+    }
+    Ok(())
+}
+
+fn evaluate_slide(
+    model: &ModelFile,
+    slide: SlideData,
+    args: &EvaluateArgs,
+    dataset: &Dataset,
+    device: &burn::tensor::Device,
+    console: &Console,
+) -> anyhow::Result<EvaluatedSlide> {
+    let config = model.model.config();
+    let layout = layout_of_bins(&slide.centers_px, slide.um_per_px, config)?;
+    let measured = measured(&model.path, &model.bundle.metadata, dataset, &slide, &layout)?;
+    let image = slide.read_image()?;
+    let features = match (&config.wide_features, &args.features) {
+        (WideFeatures::File { width }, Some(folder)) => {
+            Some(crate::features::read_matrices(folder, &slide.id, &layout, *width)?)
+        }
+        _ => None,
+    };
+    console.say(format_args!("{}: {} bins", slide.id, layout.centers.bin.len()));
+    let options = PredictOptions { dihedral_average: args.augment, ..PredictOptions::default() };
+    let features = features.as_ref().map(|features| (&features.spot, &features.region));
+    let prediction = predict_with_bar(model, &image, &layout, features, options, device, console)?;
+    Ok(EvaluatedSlide { slide, layout, measured, prediction })
+}
+
+/// Labels of every level, as the model's were made.
+fn measured(
+    model_path: &Path,
+    metadata: &BundleMetadata,
+    dataset: &Dataset,
+    slide: &SlideData,
+    layout: &SlideLayout,
+) -> anyhow::Result<PerLevel<Matrix>> {
+    let columns = metadata.panel.columns_in(&slide.genes).map_err(|error| {
+        InputError::in_file(
+            model_path,
+            "genes",
+            format!("genes measured on slide {} of {}", slide.id, dataset.path().display()),
+            error,
+        )
+    })?;
+    let labels = |level: Level| -> anyhow::Result<Matrix> {
+        Ok(match level {
+            Level::Bin => metadata.normalization.labels(&slide.counts, &columns)?,
+            _ => {
+                let tiles = layout.centers.get(level).len();
+                let counts = slide.counts.aggregate(layout.parents(level), tiles)?;
+                metadata.normalization.labels(&counts, &columns)?
+            }
+        })
+    };
+    PerLevel::try_from_fn(labels)
+}
+
+fn score(model: &ModelFile, slides: &[EvaluatedSlide]) -> anyhow::Result<Scores> {
+    let mut levels = Vec::new();
+    for &level in model.model.config().predicted_levels() {
+        let pairs: Vec<_> = slides
+            .iter()
+            .map(|slide| ScoredSlide {
+                predicted: slide.prediction.values.get(level),
+                measured: slide.measured.get(level),
+            })
+            .collect();
+        let mean = &model.bundle.metadata.gene_statistics.get(level).mean;
+        levels.push((level, evaluate_beside_mean(&pairs, mean)?));
+    }
+    Ok(Scores { levels })
+}
+
+/// Scores as a table: one row per name, and one for its mean predictor.
+pub(crate) fn as_text(rows: &[(String, &LevelScores)]) -> String {
+    let mut text = format!(
+        "{:<22} {:>8} {:>8} {:>9} {:>14} {:>16} {:>7}\n",
+        "", "MSE", "MAE", "PCC spot", "PCC gene mean", "PCC gene median", "n"
+    );
+    let mut line = |name: &str, scores: &LevelScores| {
+        let number = |value: f64| if value.is_nan() { "–".to_owned() } else { format!("{value:.3}") };
+        text.push_str(&format!(
+            "{name:<22} {:>8} {:>8} {:>9} {:>14} {:>16} {:>7}\n",
+            number(scores.mse),
+            number(scores.mae),
+            number(scores.pcc_spot),
+            number(scores.pcc_gene_mean),
+            number(scores.pcc_gene_median),
+            scores.n
+        ));
+    };
+    for (name, scores) in rows {
+        line(name, scores);
+        if let Some(mean) = &scores.mean_predictor {
+            line("  the training mean", mean);
+        }
+    }
+    text
+}

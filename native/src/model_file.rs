@@ -1,0 +1,175 @@
+//! A bundle on disk, ready to predict.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use burn::tensor::Device;
+use magnet_core::anndata::Annotation;
+use magnet_core::bundle::BundleError;
+use magnet_core::expression::Matrix;
+use magnet_core::model::{FrozenEncoder, WeightMap, WeightTensor, WideFeatures};
+use magnet_core::predict::WideSource;
+use magnet_core::{Bundle, Level, MagNet};
+
+use crate::error::InputError;
+use crate::files::{read_limited, sha256_bytes};
+
+/// Largest bundle that is read, in bytes; the paper's model has 0.4 GB.
+const MAX_BYTES: u64 = 8 << 30;
+
+/// A bundle with its model on a device.
+#[derive(Debug)]
+pub struct ModelFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// SHA-256 of the file, lower-case hexadecimal.
+    pub sha256: String,
+    /// Everything but the weights on the device.
+    pub bundle: Bundle,
+    /// The model.
+    pub model: MagNet,
+    /// The frozen encoder of the wide levels, where the model has one.
+    pub frozen: Option<FrozenEncoder>,
+}
+
+impl ModelFile {
+    /// Reads a bundle and puts its model on `device`.
+    ///
+    /// # Errors
+    /// If the file is missing, damaged, or no bundle of this version.
+    pub fn load(path: &Path, device: &Device) -> anyhow::Result<Self> {
+        let bytes = read_limited(path, MAX_BYTES)?;
+        let wrong = |error: BundleError| InputError::in_file(path, "bundle", "a MagNet model bundle", error);
+        let bundle = Bundle::from_bytes(&bytes).map_err(wrong)?;
+        let config = &bundle.metadata.config;
+        let model = config.init(device).with_context(|| format!("{}: configuration", path.display()))?;
+        let model = bundle.weights.load_into(model).map_err(|error| wrong(error.into()))?;
+        let frozen = match &bundle.frozen {
+            None => None,
+            Some(weights) => {
+                let tensors: WeightMap = weights
+                    .arrays
+                    .iter()
+                    .map(|(name, array)| {
+                        let tensor =
+                            WeightTensor { shape: array.shape.clone(), values: array.values.clone() };
+                        (name.clone(), tensor)
+                    })
+                    .collect();
+                let encoder = FrozenEncoder::from_weights(tensors, device);
+                Some(encoder.with_context(|| format!("{}: frozen encoder", path.display()))?)
+            }
+        };
+        Ok(Self { path: path.to_path_buf(), sha256: sha256_bytes(&bytes), bundle, model, frozen })
+    }
+
+    /// Where the wide levels' features come from, given those of a file where the model was trained on some.
+    ///
+    /// # Errors
+    /// If the model was trained on features of a file and none are given.
+    pub fn wide_source<'a>(
+        &'a self,
+        features: Option<(&'a Matrix, &'a Matrix)>,
+    ) -> anyhow::Result<WideSource<'a>> {
+        if let Some((spot, region)) = features {
+            return Ok(WideSource::Features { spot, region });
+        }
+        match (&self.model.config().wide_features, &self.frozen) {
+            (WideFeatures::Frozen { .. }, Some(encoder)) => Ok(WideSource::Frozen(encoder)),
+            (WideFeatures::File { width }, _) => {
+                let encoder = self.bundle.metadata.wide_encoder.as_ref();
+                let name = encoder.map_or("an unnamed encoder", |encoder| encoder.name.as_str());
+                Err(InputError::in_file(
+                    &self.path,
+                    "wide features",
+                    format!("feature matrices of {name} ({width} wide) for the tiles of this slide, as --features DIR"),
+                    "none (predict has no way to compute them; use evaluate, or train with --encoder)",
+                )
+                .into())
+            }
+            _ => Ok(WideSource::Patches),
+        }
+    }
+
+    /// The level, if the model predicts it.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn check_level(&self, level: Level) -> Result<(), InputError> {
+        let predicted = self.model.config().predicted_levels();
+        if predicted.contains(&level) {
+            return Ok(());
+        }
+        let names = predicted.iter().map(|level| level.name()).collect::<Vec<_>>().join(", ");
+        Err(InputError::in_flag(
+            "--level",
+            level,
+            format!("a level that the model predicts ({names})"),
+            level,
+        ))
+    }
+
+    /// Positions in the panel of the genes with these names.
+    ///
+    /// # Errors
+    /// For the first name that is not there, with the nearest ones that are.
+    pub fn genes(&self, names: &[String]) -> Result<Vec<usize>, InputError> {
+        names.iter().map(|name| self.gene(name)).collect()
+    }
+
+    fn gene(&self, name: &str) -> Result<usize, InputError> {
+        let panel = &self.bundle.metadata.panel;
+        let same = |other: &String| other.eq_ignore_ascii_case(name);
+        let exact = panel.position(name);
+        if let Some(position) = exact.or_else(|| panel.symbols.iter().position(same)) {
+            return Ok(position);
+        }
+        let mut near: Vec<_> = panel
+            .symbols
+            .iter()
+            .map(|symbol| (strsim::jaro_winkler(&symbol.to_lowercase(), &name.to_lowercase()), symbol))
+            .collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        let near = near.iter().take(5).map(|(_, symbol)| symbol.as_str()).collect::<Vec<_>>().join(", ");
+        let expected =
+            format!("one of the {} genes of {} (nearest: {near})", panel.symbols.len(), self.path.display());
+        Err(InputError::in_flag("--genes", "gene", expected, format!("{name:?}")))
+    }
+
+    /// The genes that were predicted best at a level on held-out slides; without such scores those that vary most.
+    pub fn best_genes(&self, level: Level, count: usize) -> Vec<usize> {
+        let metadata = &self.bundle.metadata;
+        let held_out = metadata.held_out.as_ref().and_then(|held_out| held_out.levels.get(level).as_ref());
+        let keys: Vec<f32> = match held_out {
+            Some(scores) => scores.gene_pearson.iter().map(|score| score.unwrap_or(-2.0)).collect(),
+            None => metadata.gene_statistics.get(level).sd.clone(),
+        };
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        let key = |gene: &usize| keys.get(*gene).copied().unwrap_or(f32::NEG_INFINITY);
+        order.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.cmp(b)));
+        order.truncate(count);
+        order
+    }
+
+    /// How well a gene was predicted at a level on held-out slides.
+    pub fn held_out_pearson(&self, level: Level, gene: usize) -> Option<f32> {
+        let held_out = self.bundle.metadata.held_out.as_ref()?;
+        held_out.levels.get(level).as_ref()?.gene_pearson.get(gene).copied().flatten()
+    }
+
+    /// What tells a table of predictions where its numbers come from, for `uns/magnet`.
+    pub fn provenance(&self) -> Vec<(&'static str, Annotation)> {
+        let metadata = &self.bundle.metadata;
+        let slides = metadata.provenance.training_slides.iter().map(|slide| slide.id.clone()).collect();
+        vec![
+            ("program", Annotation::Text(format!("magnet-native {}", env!("CARGO_PKG_VERSION")))),
+            ("model_sha256", Annotation::Text(self.sha256.clone())),
+            ("weights_sha256", Annotation::Text(self.bundle.weights_sha256())),
+            ("model_code_version", Annotation::Text(metadata.code_version.clone())),
+            ("training_slides", Annotation::Texts(slides)),
+            ("seed", Annotation::Text(metadata.provenance.seed.to_string())),
+            ("units", Annotation::Text(metadata.normalization.unit().to_owned())),
+            ("note", Annotation::Text(magnet_core::heatmap::PREDICTED_NOTE.to_owned())),
+        ]
+    }
+}
