@@ -306,9 +306,9 @@ pub struct BaselineArgs {
     /// Ridge penalty on standardised features
     #[arg(long, value_name = "X", default_value_t = 300.0)]
     pub penalty: f64,
-    /// Sides of the patches, µm
-    #[arg(long, value_name = "UM", value_delimiter = ',', default_values_t = [77.28, 154.56, 353.28])]
-    pub patches_um: Vec<f64>,
+    /// Sides of the patches whose statistics are taken, in pixels of the slide image
+    #[arg(long, value_name = "PX", value_delimiter = ',', default_values_t = [112, 224, 512])]
+    pub patches_px: Vec<usize>,
 }
 
 /// Arguments of `predict`.

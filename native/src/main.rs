@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use magnet_native::cli::{Cli, Command};
 use magnet_native::console::Console;
-use magnet_native::doctor;
 use magnet_native::error::{exit, exit_code, is_broken_pipe};
+use magnet_native::{doctor, evaluate, predict, prepare};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -23,6 +23,10 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, console: &Console) -> anyhow::Result<()> {
     match command {
+        Command::Prepare(command) => prepare::run(command, console),
+        Command::Evaluate(args) => evaluate::run(args, console),
+        Command::Baseline(args) => evaluate::baseline::run(args, console),
+        Command::Predict(args) => predict::run(args, console),
         Command::Doctor(args) => doctor::run(args, console),
         Command::Completions(args) => completions(args.shell),
         Command::Train(args) => magnet_native::train::command(args, console),

@@ -17,7 +17,7 @@ use crate::layout::{Block, LayoutError, SlideLayout};
 use crate::level::{Level, PerLevel};
 use crate::model::{self, FrozenEncoder, MagNet, MagNetConfig, WideFeatures};
 use crate::slide::augment::Dihedral;
-use crate::slide::{PatchReader, SlideError};
+use crate::slide::{NormalizedSlide, PatchReader, SlideError};
 
 /// Where the wide levels' features of one slide come from.
 #[derive(Debug, Clone, Copy)]
@@ -167,6 +167,8 @@ pub async fn predict_slide(
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<SlidePrediction, PredictError> {
     check_wide(model.config(), layout, wide)?;
+    let normalized = NormalizedSlide::new(reader, model.config().stain_normalization)?;
+    let reader: &dyn PatchReader = &normalized;
     let passes: &[Dihedral] =
         if options.dihedral_average { &Dihedral::ALL } else { std::slice::from_ref(&Dihedral::IDENTITY) };
     let mut sums = Sums::new(model.config(), layout);

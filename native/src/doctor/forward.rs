@@ -25,8 +25,23 @@ pub const TOLERANCE: f64 = 1e-3;
 const STORED_ROWS: PerLevel<[usize; 3]> = PerLevel { bin: [0, 27, 63], spot: [0, 6, 15], region: [0, 1, 3] };
 
 /// Their values, computed once on the CPU.
-const STORED: PerLevel<[[f32; GENES]; 3]> =
-    PerLevel { bin: [[0.0; GENES]; 3], spot: [[0.0; GENES]; 3], region: [[0.0; GENES]; 3] };
+const STORED: PerLevel<[[f32; GENES]; 3]> = PerLevel {
+    bin: [
+        [0.02322944, -0.01713934, -0.05619814, -0.06100959, -0.03238754, 0.001327521],
+        [0.0228556, -0.01290504, -0.04527813, -0.05321924, -0.03197499, 0.003238205],
+        [0.02403751, -0.009689733, -0.04745528, -0.05862229, -0.03269895, 0.006774872],
+    ],
+    spot: [
+        [0.01683105, 0.02410621, 0.03037796, 0.02651852, -0.009276683, -0.05809002],
+        [0.02022013, 0.02853379, 0.03205502, 0.02654884, -0.006860002, -0.05349889],
+        [0.02312027, 0.03091321, 0.03219897, 0.02671915, -0.004448394, -0.05061801],
+    ],
+    region: [
+        [-0.03648868, -0.0148394, 0.03847687, 0.07388636, 0.06093083, 0.02586945],
+        [-0.03860363, -0.01319536, 0.04193866, 0.07399113, 0.05847549, 0.02620498],
+        [-0.0351413, -0.01609687, 0.03530595, 0.07289715, 0.06233754, 0.02562427],
+    ],
+};
 
 /// What the model gave: the rows of each level, `GENES` values each.
 #[derive(Debug, Clone)]
@@ -97,10 +112,10 @@ fn model(device: &Device) -> anyhow::Result<MagNet> {
         let phase = name.bytes().fold(0u32, |sum, byte| (sum * 31 + u32::from(byte)) % 6283);
         let fan_in = array.shape.iter().product::<usize>() / array.shape.first().copied().unwrap_or(1).max(1);
         let (offset, scale) = match array.shape.len() {
-            // Factors and variances of normalisation layers stay near 1, everything else near 0.
+            // Factors and variances of normalisation layers stay near 1, biases near 0.
             1 if ["gamma", "var", "sd"].iter().any(|part| name.contains(part)) => (1.0, 0.2),
-            1 => (0.0, 0.2),
-            _ => (0.0, (2.0 / fan_in.max(1) as f64).sqrt()),
+            1 => (0.0, 0.05),
+            _ => (0.0, (4.0 / fan_in.max(1) as f64).sqrt()),
         };
         for (index, value) in array.values.iter_mut().enumerate() {
             *value = (offset + scale * (0.73 * index as f64 + f64::from(phase) / 1000.0).sin()) as f32;
@@ -126,14 +141,17 @@ fn batch(device: &Device) -> anyhow::Result<MagNetBatch> {
     Ok(MagNetBatch::from_block(&block, inputs, None, device)?)
 }
 
-/// A patch of waves whose length and direction follow from the node.
+/// A patch of waves whose length, direction, colour and contrast follow from the node; neighbours look nothing alike.
 fn patch(level: Level, node: u32) -> impl Iterator<Item = f32> {
-    let (node, level) = (f64::from(node), level as u32 as f64);
+    let varied = |factor: f64| (f64::from(node + 1) * factor + 0.3 * f64::from(level as u8)).fract();
+    let (along, across, contrast) = (1.6 * varied(0.618), 1.6 * varied(0.414), 0.1 + 0.9 * varied(0.732));
+    let colour = [varied(0.236), varied(0.873), varied(0.549)];
     (0..3 * PATCH_PX * PATCH_PX).map(move |index| {
         let (channel, row, column) =
             (index / (PATCH_PX * PATCH_PX), index / PATCH_PX % PATCH_PX, index % PATCH_PX);
-        let wave = (0.2 + 0.011 * node) * row as f64 - (0.9 - 0.013 * node) * column as f64;
-        (0.5 + 0.5 * (wave + channel as f64 + 0.4 * level).sin()) as f32
+        let wave = (along * row as f64 - across * column as f64).sin();
+        let base = colour.get(channel).copied().unwrap_or_default();
+        (0.5 * base + 0.25 + 0.25 * contrast * wave) as f32
     })
 }
 

@@ -2,16 +2,14 @@
 
 use anyhow::Context;
 use magnet_core::Level;
-use magnet_core::comparator::{
-    Comparator, PATCH_STATISTICS, Predictor, Ridge, TrainingMean, patch_statistics,
-};
+use magnet_core::comparator::{Comparator, Ridge, TrainingMean, slide_statistics};
+use magnet_core::coordinates::um_from_px;
 use magnet_core::expression::{GeneSelection, Matrix, Normalization};
 use magnet_core::metrics::{Evaluation, ScoredSlide, evaluate};
-use magnet_core::slide::PatchReader;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::as_text;
+use super::{as_text, open_image};
 use crate::cli::BaselineArgs;
 use crate::console::Console;
 use crate::dataset::{Dataset, SlideData};
@@ -42,7 +40,7 @@ pub fn run(args: &BaselineArgs, console: &Console) -> anyhow::Result<()> {
             .iter()
             .map(|slide| {
                 console.say(format_args!("{}: statistics of {} bins", slide.id, slide.centers_px.len()));
-                observe(slide, &panel, &args.patches_um)
+                observe(slide, &panel, &args.patches_px)
             })
             .collect()
     };
@@ -63,32 +61,20 @@ fn gene_panel(slides: &[SlideData], genes: usize) -> anyhow::Result<magnet_core:
 fn observe(
     slide: &SlideData,
     panel: &magnet_core::GenePanel,
-    patches_um: &[f64],
+    patches_px: &[usize],
 ) -> anyhow::Result<Observed> {
     let columns = panel.columns_in(&slide.genes).with_context(|| format!("slide {}", slide.id))?;
     let labels = Normalization::Log1pCp10k.labels(&slide.counts, &columns)?;
-    let image = slide.read_image()?;
-    // Whole pixels of the image as it is: texture statistics depend on the resolution.
-    let sides: Vec<usize> =
-        patches_um.iter().map(|um| (um / slide.um_per_px).round().max(1.0) as usize).collect();
-    let rows: Vec<Vec<f32>> = slide
-        .centers_px
-        .par_iter()
-        .map(|&center| {
-            let mut row = Vec::with_capacity(sides.len() * PATCH_STATISTICS);
-            for &side in &sides {
-                let mut rgb = vec![0; side * side * 3];
-                image.read_patch(center, side as f64 * slide.um_per_px, side, &mut rgb)?;
-                row.extend(patch_statistics(&rgb, side)?);
-            }
-            anyhow::Ok(row)
-        })
-        .collect::<anyhow::Result<_>>()?;
-    let features = Matrix {
-        rows: rows.len(),
-        cols: sides.len() * PATCH_STATISTICS,
-        values: rows.into_iter().flatten().collect(),
-    };
+    let image = open_image(slide)?;
+    let centers: Vec<_> =
+        slide.centers_px.iter().map(|&center| um_from_px(center, slide.um_per_px)).collect();
+    // Texture depends on the resolution, so patches are whole pixels of the image as it is.
+    let sides_um: Vec<f64> = patches_px.iter().map(|&side| side as f64 * slide.um_per_px).collect();
+    let parts = centers
+        .par_chunks(16)
+        .map(|centers| slide_statistics(&image, centers, &sides_um))
+        .collect::<Result<Vec<_>, _>>()?;
+    let features = stacked(parts.iter());
     Ok(Observed { features, labels })
 }
 

@@ -1,6 +1,7 @@
 //! Held-out scores: a model against measured slides, beside the training mean.
 
 pub mod baseline;
+mod report;
 mod write;
 
 use std::path::Path;
@@ -9,8 +10,8 @@ use magnet_core::bundle::BundleMetadata;
 use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
 use magnet_core::metrics::{Evaluation, LevelScores, ScoredSlide, evaluate_beside_mean};
-use magnet_core::model::WideFeatures;
 use magnet_core::predict::{PredictOptions, SlidePrediction, layout_of_bins};
+use magnet_core::slide::SlideImage;
 use magnet_core::{Level, PerLevel};
 use serde_json::{Map, Value};
 
@@ -21,7 +22,7 @@ use crate::device;
 use crate::error::InputError;
 use crate::files::{OutputFolder, Overwrite};
 use crate::model_file::ModelFile;
-use crate::predict::predict_with_bar;
+use crate::predict::{predict_with_bar, read_image};
 
 /// One slide, measured and predicted, at every level.
 #[derive(Debug)]
@@ -84,8 +85,8 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> anyhow::Result<()> {
     if let Some(output) = output {
         written = write::write(output.path(), &model, &evaluated, &scores)?;
         if args.report {
-            let report = crate::report::evaluation_report(&model, &evaluated, &scores)?;
-            std::fs::write(output.path().join("report.html"), report)?;
+            let html = crate::report::render(&report::input(&model, &evaluated, &scores)?)?;
+            std::fs::write(output.path().join("report.html"), html)?;
             written.push("report.html".into());
         }
         output.commit()?;
@@ -140,17 +141,10 @@ fn evaluate_slide(
     let config = model.model.config();
     let layout = layout_of_bins(&slide.centers_px, slide.um_per_px, config)?;
     let measured = measured(&model.path, &model.bundle.metadata, dataset, &slide, &layout)?;
-    let image = slide.read_image()?;
-    let features = match (&config.wide_features, &args.features) {
-        (WideFeatures::File { width }, Some(folder)) => {
-            Some(crate::features::read_matrices(folder, &slide.id, &layout, *width)?)
-        }
-        _ => None,
-    };
+    let image = open_image(&slide)?;
     console.say(format_args!("{}: {} bins", slide.id, layout.centers.bin.len()));
     let options = PredictOptions { dihedral_average: args.augment, ..PredictOptions::default() };
-    let features = features.as_ref().map(|features| (&features.spot, &features.region));
-    let prediction = predict_with_bar(model, &image, &layout, features, options, device, console)?;
+    let prediction = predict_with_bar(model, &image, &layout, None, options, device, console)?;
     Ok(EvaluatedSlide { slide, layout, measured, prediction })
 }
 
@@ -166,7 +160,7 @@ fn measured(
         InputError::in_file(
             model_path,
             "genes",
-            format!("genes measured on slide {} of {}", slide.id, dataset.path().display()),
+            format!("genes measured on slide {} of {}", slide.id, dataset.root().display()),
             error,
         )
     })?;
@@ -197,6 +191,11 @@ fn score(model: &ModelFile, slides: &[EvaluatedSlide]) -> anyhow::Result<Scores>
         levels.push((level, evaluate_beside_mean(&pairs, mean)?));
     }
     Ok(Scores { levels })
+}
+
+/// The slide's image, with the pixel size that the dataset states.
+pub(crate) fn open_image(slide: &SlideData) -> anyhow::Result<SlideImage> {
+    Ok(read_image(&slide.image_path, Some(slide.um_per_px), &Console::quiet())?.slide)
 }
 
 /// Scores as a table: one row per name, and one for its mean predictor.
