@@ -233,6 +233,9 @@ pub struct TrainArgs {
     /// Folder of feature matrices for the wide levels (<slide>.<level>.h5 or .npy)
     #[arg(long, value_name = "DIR", conflicts_with = "encoder")]
     pub features: Option<PathBuf>,
+    /// Folder that keeps the frozen encoder's features; `features` in the dataset when left out
+    #[arg(long, value_name = "DIR", requires = "encoder")]
+    pub cache: Option<PathBuf>,
     /// Seed of initialisation, shuffling, augmentation and dropout
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

@@ -1,5 +1,7 @@
 //! From raw counts to the numbers that the model learns.
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 
 use super::{CountMatrix, ExpressionError, Matrix};
@@ -81,7 +83,8 @@ pub struct GeneStatistics {
 ///
 /// # Errors
 /// When the slides have no observation or differ in their number of genes.
-pub fn per_gene_statistics(slides: &[Matrix]) -> Result<GeneStatistics, ExpressionError> {
+pub fn per_gene_statistics<M: Borrow<Matrix>>(slides: &[M]) -> Result<GeneStatistics, ExpressionError> {
+    let slides: Vec<&Matrix> = slides.iter().map(Borrow::borrow).collect();
     let genes = slides.first().map_or(0, |slide| slide.cols);
     if let Some((slide, other)) = slides.iter().enumerate().find(|(_, slide)| slide.cols != genes) {
         return Err(ExpressionError::Genes { slide, expected: genes, found: other.cols });
@@ -154,7 +157,7 @@ mod tests {
         let narrow = Matrix::new(1, 1, vec![0.0]).unwrap();
         let error = per_gene_statistics(&[a, narrow]).unwrap_err();
         assert_eq!(error, ExpressionError::Genes { slide: 1, expected: 2, found: 1 });
-        assert!(per_gene_statistics(&[]).is_err());
+        assert!(per_gene_statistics::<Matrix>(&[]).is_err());
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub struct TrainConfig {
     pub validate_every: usize,
     /// Epochs between two checkpoints; the last epoch always has one.
     pub checkpoint_every: usize,
+    /// Minutes after which there is a checkpoint within an epoch, too; 0: only at the ends of epochs.
+    pub checkpoint_minutes: f64,
     /// Checkpoints kept.
     pub keep_checkpoints: usize,
     /// Memory for patches that are read once and kept, in MiB; what does not fit is read again when needed.
@@ -259,6 +261,7 @@ impl RunConfig {
         let mut at_least_zero = vec![
             ("train.patch_encoder_rate", train.patch_encoder_rate),
             ("train.clip_norm", train.clip_norm),
+            ("train.checkpoint_minutes", train.checkpoint_minutes),
             ("train.augmentation.stain_jitter", train.augmentation.stain_jitter),
             ("train.schedule.warmup_epochs", warmup),
         ];

@@ -64,6 +64,7 @@ fn paper() -> RunConfig {
             },
             validate_every: 1,
             checkpoint_every: 1,
+            checkpoint_minutes: 10.0,
             keep_checkpoints: 2,
             patch_cache_mib: 4096,
         },

@@ -52,7 +52,7 @@ pub fn options_from<'a>(
         out: args.out.clone(),
         config,
         wide,
-        cache: None,
+        cache: args.cache.clone(),
         resume: args.resume,
         overwrite: args.overwrite,
         half: args.half,

@@ -206,9 +206,11 @@ pub fn lay_out(
 ///
 /// # Errors
 /// If there is no observation.
-pub fn statistics(labels: &[PerLevel<Matrix>]) -> Result<PerLevel<GeneStatistics>> {
+pub fn statistics<'a>(
+    labels: impl Iterator<Item = &'a PerLevel<Matrix>> + Clone,
+) -> Result<PerLevel<GeneStatistics>> {
     PerLevel::try_from_fn(|level| {
-        let of_level: Vec<Matrix> = labels.iter().map(|labels| labels.get(level).clone()).collect();
+        let of_level: Vec<&Matrix> = labels.clone().map(|labels| labels.get(level)).collect();
         per_gene_statistics(&of_level).with_context(|| format!("{level} labels of the training slides"))
     })
 }

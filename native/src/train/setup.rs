@@ -71,9 +71,7 @@ impl Setup {
                 .collect::<Result<Vec<_>>>()
         };
         let (training_layouts, validation_layouts) = (lay_out(&training)?, lay_out(&validation)?);
-        let labels: Vec<PerLevel<Matrix>> =
-            training_layouts.iter().map(|(_, labels)| labels.clone()).collect();
-        let statistics = data::statistics(&labels)?;
+        let statistics = data::statistics(training_layouts.iter().map(|(_, labels)| labels))?;
 
         let mut budget_bytes = options.config.train.patch_cache_mib.saturating_mul(1 << 20);
         let mut prepare = |slides: &[SlideData], layouts: Vec<_>| {
@@ -118,6 +116,10 @@ enum Wide {
 impl Wide {
     fn open(options: &TrainOptions<'_>) -> Result<Self> {
         if !options.config.model.wide_levels {
+            if !matches!(options.wide, WideSource::Shared) {
+                let note = "model.wide_levels is false: no features of an encoder or of files are read";
+                options.console.warn(note);
+            }
             return Ok(Self::Shared);
         }
         Ok(match &options.wide {

@@ -42,6 +42,8 @@ pub struct Trainer<'a> {
     rows: Vec<EpochRow>,
     /// Learning rate of the latest step.
     rate: f64,
+    /// When the latest checkpoint was written, or the run began.
+    saved: Instant,
     /// Epochs done and the validation that was made then, for the weights that would be kept now.
     kept_validation: Option<(usize, Validation)>,
     bar: ProgressBar,
@@ -137,6 +139,7 @@ impl<'a> Trainer<'a> {
             },
             rows: Vec::new(),
             rate: 0.0,
+            saved: Instant::now(),
             kept_validation: None,
             bar: options.console.bar((bins * config.epochs) as u64, "training", "bins"),
         };
@@ -242,6 +245,11 @@ impl<'a> Trainer<'a> {
                 self.bar.inc(prepared.block.core.bin as u64);
                 self.bar.set_message(format!("epoch {}/{}", epoch + 1, config.epochs));
                 self.bar.set_prefix(format!("loss {:.4} rate {rate:.2e}", terms.total));
+                let minutes = self.saved.elapsed().as_secs_f64() / 60.0;
+                if config.checkpoint_minutes > 0.0 && minutes >= config.checkpoint_minutes {
+                    self.position.seconds = seconds_before + started.elapsed().as_secs_f64();
+                    self.save()?;
+                }
                 if (self.options.stop)(self.position.steps) {
                     self.position.seconds = seconds_before + started.elapsed().as_secs_f64();
                     self.save()?;
@@ -334,7 +342,7 @@ impl<'a> Trainer<'a> {
         validate(&model, slides, statistics, self.config.batch_bins, &self.options.device)
     }
 
-    fn save(&self) -> Result<()> {
+    fn save(&mut self) -> Result<()> {
         let generation = Generation {
             position: self.position.clone(),
             model: Weights::of(&self.model)?,
@@ -343,6 +351,7 @@ impl<'a> Trainer<'a> {
             best: self.best.clone(),
         };
         checkpoint::save(&self.options.out, &generation, self.config.keep_checkpoints)?;
+        self.saved = Instant::now();
         Ok(())
     }
 
