@@ -106,8 +106,8 @@ mod tests {
 
     fn resnet18() -> WeightMap {
         let config = PatchEncoderConfig { depth: ResNetDepth::ResNet18, ..PatchEncoderConfig::default() };
-        weight_map(&ResNet::new(&config, &Device::flex()), WeightLayout::PyTorch, |name, _| {
-            if name.contains("running_var") { 1.0 } else { 0.01 }
+        weight_map(&ResNet::new(&config, &Device::flex()), WeightLayout::PyTorch, |name, shape| {
+            vec![if name.contains("running_var") { 1.0 } else { 0.01 }; shape.iter().product()]
         })
         .into_iter()
         .map(|(name, tensor)| {
@@ -123,16 +123,18 @@ mod tests {
         assert!(matches!(resnet, FrozenEncoder::ResNet(_)));
         assert_eq!(resnet.feature_width(), 512);
 
-        let mobilenet = weight_map(&MobileNetV1::new(&device), WeightLayout::Burn, |_, _| 0.01)
-            .into_iter()
-            .map(|(name, tensor)| {
-                let name = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
-                    Some((index, rest)) => format!("block{}.{rest}", index.parse::<usize>().unwrap() + 1),
-                    None => name,
-                };
-                (name, tensor)
-            })
-            .collect();
+        let mobilenet = weight_map(&MobileNetV1::new(&device), WeightLayout::Burn, |_, shape| {
+            vec![0.01; shape.iter().product()]
+        })
+        .into_iter()
+        .map(|(name, tensor)| {
+            let name = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+                Some((index, rest)) => format!("block{}.{rest}", index.parse::<usize>().unwrap() + 1),
+                None => name,
+            };
+            (name, tensor)
+        })
+        .collect();
         let mobilenet = FrozenEncoder::from_weights(mobilenet, &device).unwrap();
         assert!(matches!(mobilenet, FrozenEncoder::MobileNetV1(_)));
         assert_eq!(mobilenet.feature_width(), 1024);

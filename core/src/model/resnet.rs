@@ -266,7 +266,8 @@ fn convolution(
 mod tests {
     use super::*;
     use crate::model::testing::{
-        assert_values, filled, noise, pseudo_random, shared_file, values, weight_map,
+        assert_values, filled, name_hash, noise, pseudo_random, pseudo_random_at, shared_file, values,
+        weight_map,
     };
     use crate::model::weights::{WeightTensor, expected_shapes, read_safetensors};
 
@@ -283,16 +284,14 @@ mod tests {
             .sum()
     }
 
-    /// A weight map of torchvision's names.
-    fn torchvision(network: &ResNet, value: impl Fn(&str, usize) -> f32) -> WeightMap {
-        weight_map(network, WeightLayout::PyTorch, |_, _| 0.0)
+    /// A weight map of torchvision's names: `values(name, shape)`.
+    fn torchvision(network: &ResNet, values: impl Fn(&str, &[usize]) -> Vec<f32>) -> WeightMap {
+        let name = |ours: &str| {
+            ours.replace("downsample.conv", "downsample.0").replace("downsample.bn", "downsample.1")
+        };
+        weight_map(network, WeightLayout::PyTorch, |ours, shape| values(&name(ours), shape))
             .into_iter()
-            .map(|(name, tensor)| {
-                let name =
-                    name.replace("downsample.conv", "downsample.0").replace("downsample.bn", "downsample.1");
-                let values = (0..tensor.values.len()).map(|index| value(&name, index)).collect();
-                (name, WeightTensor { shape: tensor.shape, values })
-            })
+            .map(|(ours, tensor)| (name(&ours), tensor))
             .collect()
     }
 
@@ -360,7 +359,9 @@ mod tests {
             if name.contains("running_var") { 1.0 } else { 0.1 * pseudo_random(name, index) as f32 }
         };
         let network = ResNet::new(&config, &device);
-        let mut weights = torchvision(&network, value);
+        let mut weights = torchvision(&network, |name, shape| {
+            (0..shape.iter().product()).map(|index| value(name, index)).collect()
+        });
         assert!(weights.contains_key("layer1.0.downsample.0.weight"));
         assert!(weights.contains_key("layer4.2.bn3.bias"));
         let extra = WeightTensor { shape: vec![1], values: vec![0.0] };
@@ -403,41 +404,29 @@ mod tests {
         let Some(golden) = shared_file("golden/published_small.safetensors") else { return };
         let expected = &read_safetensors(golden).unwrap()["encoder"];
         let device = Device::flex();
-        let fill = |name: &str, index: usize, shape: &[usize]| {
-            let s = pseudo_random(&format!("encoder.{name}"), index);
-            let fan_in = (shape.iter().product::<usize>() / shape[0]) as f64;
-            let value = if name.ends_with("running_var") {
-                1.0 + 0.25 * (s + 1.0)
-            } else if name.ends_with("running_mean") {
-                0.1 * s
-            } else if shape.len() > 1 {
-                s * (3.0 / fan_in).sqrt()
-            } else if name.ends_with("weight") {
-                1.0 + 0.1 * s
-            } else {
-                0.1 * s
+        let fill = |name: &str, shape: &[usize]| -> Vec<f32> {
+            let hash = name_hash(&format!("encoder.{name}"));
+            let size = shape.iter().product::<usize>();
+            let limit = (3.0 / (size / shape[0]) as f64).sqrt();
+            let value = |s: f64| match name {
+                _ if name.ends_with("running_var") => 1.0 + 0.25 * (s + 1.0),
+                _ if shape.len() > 1 => s * limit,
+                _ if name.ends_with("weight") => 1.0 + 0.1 * s,
+                _ => 0.1 * s,
             };
-            value as f32
+            (0..size).map(|index| value(pseudo_random_at(hash, index)) as f32).collect()
         };
         let network = ResNet::new(&config(ResNetDepth::ResNet50), &device);
-        let shapes = torchvision(&network, |_, _| 0.0);
-        let weights = torchvision(&network, |name, index| fill(name, index, &shapes[name].shape));
+        let weights = torchvision(&network, fill);
         let network = network.load_torchvision(weights).unwrap();
 
         let input: Vec<f32> =
             (0..9 * 3 * 64 * 64).map(|index| pseudo_random("input.bin", index) as f32).collect();
         let input = Tensor::<1>::from_floats(input.as_slice(), &device).reshape([9, 3, 64, 64]);
-        let fc = Tensor::<1>::from_floats(
-            (0..64 * 2048)
-                .map(|index| fill("fc.weight", index, &[64, 2048]))
-                .collect::<Vec<f32>>()
-                .as_slice(),
-            &device,
-        );
-        let bias: Vec<f32> = (0..64).map(|index| fill("fc.bias", index, &[64])).collect();
+        let fc = Tensor::<1>::from_floats(fill("fc.weight", &[64, 2048]).as_slice(), &device);
+        let bias = Tensor::<1>::from_floats(fill("fc.bias", &[64]).as_slice(), &device);
         let features = network.forward_normalized(input);
-        let out = features.matmul(fc.reshape([64, 2048]).transpose())
-            + Tensor::<1>::from_floats(bias.as_slice(), &device).unsqueeze();
+        let out = features.matmul(fc.reshape([64, 2048]).transpose()) + bias.unsqueeze();
         let largest = expected.values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         assert_eq!(expected.shape, [9, 64]);
         assert_values(&values(&out), &expected.values, 1e-4 * largest);

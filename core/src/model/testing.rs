@@ -10,30 +10,41 @@ use crate::batch::NeighborIndices;
 
 /// The module with `value(name, flat index)` in every tensor.
 pub(crate) fn filled<M: Module>(module: M, value: impl Fn(&str, usize) -> f32) -> M {
-    let weights = weight_map(&module, WeightLayout::Burn, value);
+    let weights = weight_map(&module, WeightLayout::Burn, |name, shape| {
+        (0..shape.iter().product()).map(|index| value(name, index)).collect()
+    });
     load_weights(module, weights, WeightLayout::Burn).unwrap()
 }
 
-/// `value(name, flat index)` for every tensor of the module.
+/// `values(name, shape)` for every tensor of the module.
 pub(crate) fn weight_map<M: Module>(
     module: &M,
     layout: WeightLayout,
-    value: impl Fn(&str, usize) -> f32,
+    values: impl Fn(&str, &[usize]) -> Vec<f32>,
 ) -> WeightMap {
     expected_shapes(module, layout)
         .into_iter()
         .map(|(name, shape)| {
-            let values = (0..shape.iter().product()).map(|index| value(&name, index)).collect();
+            let values = values(&name, &shape);
             (name, WeightTensor { shape, values })
         })
         .collect()
 }
 
-/// A reproducible number in −1..1 for a name and an index (FNV-1a, then SplitMix64).
+/// A reproducible number in −1..1 for a name and an index.
 pub(crate) fn pseudo_random(name: &str, index: usize) -> f64 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    pseudo_random_at(name_hash(name), index)
+}
+
+/// FNV-1a.
+pub(crate) fn name_hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    })
+}
+
+/// SplitMix64 of the name's hash and the index.
+pub(crate) fn pseudo_random_at(hash: u64, index: usize) -> f64 {
     let mut z = hash.wrapping_add(index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
