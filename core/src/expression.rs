@@ -316,6 +316,18 @@ impl CountMatrix {
         sums
     }
 
+    /// The given rows, in the given order; a row past the end is one without counts.
+    pub fn select_rows(&self, rows: &[usize]) -> Self {
+        let mut selected = Self { genes: self.genes, row_offsets: vec![0], ..Self::default() };
+        for &row in rows {
+            let (columns, values) = self.row(row);
+            selected.columns.extend_from_slice(columns);
+            selected.values.extend_from_slice(values);
+            selected.row_offsets.push(selected.columns.len());
+        }
+        selected
+    }
+
     /// The given columns, in the given order.
     ///
     /// # Errors
@@ -418,6 +430,16 @@ mod tests {
 
     fn small() -> CountMatrix {
         CountMatrix::from_rows(3, [vec![(2, 5.0), (0, 1.0)], vec![], vec![(1, 2.0), (2, 0.0)]]).unwrap()
+    }
+
+    #[test]
+    fn selected_rows_keep_their_counts_and_their_order() {
+        let counts = CountMatrix::from_csr(3, &[0, 1, 1, 3], &[2, 0, 1], &[5.0, 1.0, 2.0]).unwrap();
+        let selected = counts.select_rows(&[2, 0, 9]);
+        assert_eq!(selected.rows(), 3);
+        assert_eq!(selected.row(0), (&[0, 1][..], &[1.0, 2.0][..]));
+        assert_eq!(selected.row(1), (&[2][..], &[5.0][..]));
+        assert_eq!(selected.total(2), 0.0);
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub struct DataConfig {
     pub gene_file: String,
     /// How raw counts become labels.
     pub normalization: Normalization,
+    /// Training bins whose counts over all genes add up to less than this are left out of training: their labels are
+    /// mostly sampling noise. The gene panel is chosen with them, and no bin is left out of a score.
+    pub min_counts: u64,
 }
 
 /// How the gene panel is chosen.

@@ -50,6 +50,7 @@ fn paper() -> RunConfig {
             gene_selection: GeneSelection::HighestMean,
             gene_file: String::new(),
             normalization: Normalization::LogProportion,
+            min_counts: 0,
         },
         train: TrainConfig {
             seed: 0,
@@ -144,6 +145,7 @@ fn demo() -> RunConfig {
 fn st_small() -> RunConfig {
     let base = small("st-small");
     RunConfig {
+        data: DataConfig { min_counts: 1000, ..base.data },
         train: TrainConfig {
             epochs: 45,
             batch_bins: 256,

@@ -17,6 +17,7 @@ use magnet_core::slide::{
 use rayon::prelude::*;
 
 use crate::config::{DataConfig, GeneSelection};
+use crate::console::Console;
 use crate::dataset::SlideData;
 use crate::error::InputError;
 
@@ -172,6 +173,31 @@ fn panel_from_file(path: &Path, training: &[SlideData]) -> Result<GenePanel> {
         .map_err(|error| InputError::in_file(path, "genes", "each gene once", error).into())
 }
 
+/// The slide without the bins that have fewer than `min_counts` counts over all genes.
+///
+/// # Errors
+/// If no bin is left.
+pub fn without_shallow_bins(slide: SlideData, min_counts: u64, console: &Console) -> Result<SlideData> {
+    let kept: Vec<usize> =
+        (0..slide.counts.rows()).filter(|&bin| slide.counts.total(bin) >= min_counts as f64).collect();
+    let left_out = slide.counts.rows() - kept.len();
+    if left_out == 0 {
+        return Ok(slide);
+    }
+    if kept.is_empty() {
+        let field = format!("slide {}, data.min_counts", slide.id);
+        let expected = format!("a bin of at least {min_counts} counts");
+        return Err(InputError::in_flag("--train", field, expected, "none").into());
+    }
+    console.say(format_args!("{}: {left_out} bins of fewer than {min_counts} counts left out", slide.id));
+    Ok(SlideData {
+        counts: slide.counts.select_rows(&kept),
+        barcodes: kept.iter().filter_map(|&bin| slide.barcodes.get(bin).cloned()).collect(),
+        centers_px: kept.iter().filter_map(|&bin| slide.centers_px.get(bin).copied()).collect(),
+        ..slide
+    })
+}
+
 /// Layout and labels of a slide.
 ///
 /// # Errors
@@ -271,4 +297,40 @@ pub fn with_inputs(
     };
     let inputs = PerLevel { bin, spot, region };
     Ok(TrainingSlide { id: slide.id.clone(), digests, layout, labels, inputs })
+}
+
+#[cfg(test)]
+mod tests {
+    use magnet_core::expression::CountMatrix;
+
+    use super::*;
+
+    fn slide(totals: &[f32]) -> SlideData {
+        let genes = GenePanel::new(vec!["g".into()], vec!["g".into()]).unwrap();
+        SlideData {
+            id: "a".into(),
+            patient: None,
+            genes,
+            counts: CountMatrix::from_rows(1, totals.iter().map(|&total| vec![(0, total)])).unwrap(),
+            barcodes: (0..totals.len()).map(|bin| format!("b{bin}")).collect(),
+            centers_px: (0..totals.len()).map(|bin| SlidePx { x: bin as f64, y: 0.0 }).collect(),
+            um_per_px: 0.5,
+            bin_um: 16.0,
+            image_path: "a.png".into(),
+            image_sha256: String::new(),
+            counts_sha256: String::new(),
+        }
+    }
+
+    #[test]
+    fn shallow_bins_leave_with_their_names_and_places() {
+        let kept = without_shallow_bins(slide(&[9.0, 100.0, 10.0]), 10, &Console::quiet()).unwrap();
+        assert_eq!(kept.barcodes, ["b1", "b2"]);
+        assert_eq!(kept.centers_px, [SlidePx { x: 1.0, y: 0.0 }, SlidePx { x: 2.0, y: 0.0 }]);
+        assert_eq!(kept.counts.total(1), 10.0);
+        let all = without_shallow_bins(slide(&[9.0, 100.0]), 0, &Console::quiet()).unwrap();
+        assert_eq!(all.counts.rows(), 2);
+        let error = without_shallow_bins(slide(&[9.0]), 10, &Console::quiet()).unwrap_err();
+        assert!(error.to_string().contains("min_counts"), "{error}");
+    }
 }

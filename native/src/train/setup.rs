@@ -57,6 +57,10 @@ impl Setup {
         let training = read(&options.train)?;
         let validation = read(&options.valid)?;
         let panel = data::choose_panel(&options.config.data, &training)?;
+        let training = training
+            .into_iter()
+            .map(|slide| data::without_shallow_bins(slide, options.config.data.min_counts, console))
+            .collect::<Result<Vec<_>>>()?;
 
         let mut wide = Wide::open(options)?;
         let mut model = options.config.model.clone();
