@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use burn::tensor::Device;
 use magnet_core::anndata::Annotation;
 use magnet_core::bundle::BundleError;
 use magnet_core::expression::Matrix;
-use magnet_core::model::{FrozenEncoder, WeightMap, WeightTensor, WideFeatures};
+use magnet_core::model::{FrozenEncoder, WideFeatures};
 use magnet_core::predict::WideSource;
 use magnet_core::{Bundle, Level, MagNet};
 
@@ -41,25 +40,8 @@ impl ModelFile {
         let bytes = read_limited(path, MAX_BYTES)?;
         let wrong = |error: BundleError| InputError::in_file(path, "bundle", "a MagNet model bundle", error);
         let bundle = Bundle::from_bytes(&bytes).map_err(wrong)?;
-        let config = &bundle.metadata.config;
-        let model = config.init(device).with_context(|| format!("{}: configuration", path.display()))?;
-        let model = bundle.weights.load_into(model).map_err(|error| wrong(error.into()))?;
-        let frozen = match &bundle.frozen {
-            None => None,
-            Some(weights) => {
-                let tensors: WeightMap = weights
-                    .arrays
-                    .iter()
-                    .map(|(name, array)| {
-                        let tensor =
-                            WeightTensor { shape: array.shape.clone(), values: array.values.clone() };
-                        (name.clone(), tensor)
-                    })
-                    .collect();
-                let encoder = FrozenEncoder::from_weights(tensors, device);
-                Some(encoder.with_context(|| format!("{}: frozen encoder", path.display()))?)
-            }
-        };
+        let model = bundle.model(device).map_err(wrong)?;
+        let frozen = bundle.frozen_encoder(device).map_err(wrong)?;
         Ok(Self { path: path.to_path_buf(), sha256: sha256_bytes(&bytes), bundle, model, frozen })
     }
 

@@ -10,6 +10,7 @@ use magnet_core::bundle::BundleMetadata;
 use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
 use magnet_core::metrics::{Evaluation, LevelScores, ScoredSlide, evaluate_beside_mean};
+use magnet_core::model::WideFeatures;
 use magnet_core::predict::{PredictOptions, SlidePrediction, layout_of_bins};
 use magnet_core::slide::SlideImage;
 use magnet_core::{Level, PerLevel};
@@ -20,6 +21,7 @@ use crate::console::Console;
 use crate::dataset::{Dataset, SlideData};
 use crate::device;
 use crate::error::InputError;
+use crate::features::read_matrices;
 use crate::files::{OutputFolder, Overwrite};
 use crate::model_file::ModelFile;
 use crate::predict::{predict_with_bar, read_image};
@@ -144,7 +146,14 @@ fn evaluate_slide(
     let image = open_image(&slide)?;
     console.say(format_args!("{}: {} bins", slide.id, layout.centers.bin.len()));
     let options = PredictOptions { dihedral_average: args.augment, ..PredictOptions::default() };
-    let prediction = predict_with_bar(model, &image, &layout, None, options, device, console)?;
+    let features = match (&config.wide_features, &args.features) {
+        (WideFeatures::File { width }, Some(folder)) => {
+            Some(read_matrices(folder, &slide, &layout, config, *width)?)
+        }
+        _ => None,
+    };
+    let features = features.as_ref().map(|(spot, region)| (spot, region));
+    let prediction = predict_with_bar(model, &image, &layout, features, options, device, console)?;
     Ok(EvaluatedSlide { slide, layout, measured, prediction })
 }
 

@@ -1,0 +1,472 @@
+//! Input that is wrong or hostile: each kind is refused with the file, the field, what was expected and what was found,
+//! with the exit code of bad input, and without leaving half an output behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use magnet_core::anndata::{AnnData, Values};
+use magnet_tests::fixture::{copy_folder, fixture, train_arguments};
+use magnet_tests::source::{IMAGE_PX, StSource};
+use magnet_tests::{run, tree};
+use tempfile::TempDir;
+
+/// What a case works in: copies of the good files, to be spoilt.
+struct Work {
+    folder: TempDir,
+}
+
+impl Work {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// Changes a text file of the source.
+    fn edit(&self, name: &str, edit: impl FnOnce(String) -> String) {
+        let path = self.path(name);
+        fs::write(&path, edit(fs::read_to_string(&path).unwrap())).unwrap();
+    }
+
+    /// Changes a file's bytes.
+    fn edit_bytes(&self, name: &str, edit: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+        let path = self.path(name);
+        fs::write(&path, edit(fs::read(&path).unwrap())).unwrap();
+    }
+
+    /// Changes the matrix of slide A in the dataset.
+    fn edit_h5ad(&self, edit: impl FnOnce(&mut AnnData)) {
+        self.edit_bytes("dataset/st/A.h5ad", |bytes| {
+            let mut data = AnnData::read(bytes).unwrap();
+            edit(&mut data);
+            data.write().unwrap()
+        });
+    }
+
+    fn prepare(&self) -> Vec<String> {
+        words(&["prepare", "st", "--input", &self.text("source"), "--out", &self.text("out")])
+    }
+
+    fn train(&self) -> Vec<String> {
+        train_arguments(fixture(), &self.text("dataset"), &self.text("out"))
+    }
+
+    fn train_on(&self, train: &str, valid: &str) -> Vec<String> {
+        let config = fixture().config().display().to_string();
+        words(&[
+            "train",
+            "--data",
+            &self.text("dataset"),
+            "--train",
+            train,
+            "--valid",
+            valid,
+            "--config",
+            &config,
+            "--out",
+            &self.text("out"),
+            "--device",
+            "cpu",
+        ])
+    }
+
+    fn evaluate(&self, model: &Path, slide: &str) -> Vec<String> {
+        let model = model.display().to_string();
+        words(&[
+            "evaluate",
+            "--model",
+            &model,
+            "--data",
+            &self.text("dataset"),
+            "--slides",
+            slide,
+            "--out",
+            &self.text("out"),
+            "--device",
+            "cpu",
+        ])
+    }
+
+    fn predict(&self, image: &str, more: &[&str]) -> Vec<String> {
+        let model = fixture().model().display().to_string();
+        let mut line = words(&[
+            "predict",
+            "--model",
+            &model,
+            "--image",
+            &self.text(image),
+            "--out",
+            &self.text("out"),
+            "--device",
+            "cpu",
+        ]);
+        line.extend(words(more));
+        line
+    }
+}
+
+fn words(parts: &[&str]) -> Vec<String> {
+    parts.iter().map(|part| (*part).to_owned()).collect()
+}
+
+/// A kind of bad input.
+struct Case {
+    name: &'static str,
+    /// Spoils the copies and gives the command line that meets them.
+    spoil: fn(&Work) -> Vec<String>,
+    /// What the error must say: file, field, expected, found.
+    says: &'static [&'static str],
+}
+
+/// Makes the JPEG's frame header declare another size.
+fn declare(mut jpeg: Vec<u8>, side: u16) -> Vec<u8> {
+    let frame = jpeg.windows(2).position(|marker| marker == [0xFF, 0xC0]).expect("a baseline JPEG");
+    jpeg[frame + 5..frame + 7].copy_from_slice(&side.to_be_bytes());
+    jpeg[frame + 7..frame + 9].copy_from_slice(&side.to_be_bytes());
+    jpeg
+}
+
+/// The header of a PNG of 100,000 × 100,000 pixels, and nothing after it.
+fn huge_png() -> Vec<u8> {
+    let mut header = b"IHDR".to_vec();
+    header.extend(100_000u32.to_be_bytes());
+    header.extend(100_000u32.to_be_bytes());
+    header.extend([8, 2, 0, 0, 0]);
+    let mut crc = flate2::Crc::new();
+    crc.update(&header);
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+    png.extend(header);
+    png.extend(crc.sum().to_be_bytes());
+    png
+}
+
+/// One stored count of a matrix, to be changed.
+fn first_count(data: &mut AnnData) -> &mut f32 {
+    match &mut data.x {
+        Values::Sparse(matrix) => &mut matrix.values[0],
+        Values::Dense(matrix) => &mut matrix.values[0],
+    }
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "a truncated table",
+        spoil: |work| {
+            work.edit("source/A.tsv", |text| {
+                text[..text.len() / 2].trim_end_matches(char::is_numeric).to_owned()
+            });
+            work.prepare()
+        },
+        says: &["A.tsv", "line", "expected", "found"],
+    },
+    Case {
+        name: "a truncated archive",
+        spoil: |work| {
+            let text = fs::read(work.path("source/A.tsv")).unwrap();
+            fs::remove_file(work.path("source/A.tsv")).unwrap();
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            encoder.write_all(&text).unwrap();
+            let bytes = encoder.finish().unwrap();
+            fs::write(work.path("source/A.tsv.gz"), &bytes[..bytes.len() / 2]).unwrap();
+            work.prepare()
+        },
+        says: &["A.tsv.gz"],
+    },
+    Case {
+        name: "a word where a count should be",
+        spoil: |work| {
+            work.edit("source/A.tsv", |text| text.replacen("\n1x1\t", "\n1x1\tmany", 1));
+            work.prepare()
+        },
+        says: &["A.tsv", "GENE0", "expected", "many"],
+    },
+    Case {
+        name: "a NaN count",
+        spoil: |work| {
+            work.edit("source/A.tsv", |text| {
+                text.replacen("\n2x1\t", "\n2x1\tNaN\t", 1).replacen("\tGENE0", "\tX\tGENE0", 1)
+            });
+            work.prepare()
+        },
+        says: &["A.tsv", "expected", "NaN"],
+    },
+    Case {
+        name: "a negative count",
+        spoil: |work| {
+            work.edit("source/A.tsv", |text| text.replacen("\n1x1\t", "\n1x1\t-", 1));
+            work.prepare()
+        },
+        says: &["A.tsv", "1x1", "GENE0", "expected", "-"],
+    },
+    Case {
+        name: "counts with no matching spot",
+        spoil: |work| {
+            work.edit("source/A.tsv", |text| text.replace("\n1x", "\n101x").replace('x', "0x"));
+            work.edit("source/A_selection.tsv", |text| text);
+            work.prepare()
+        },
+        says: &["A.tsv", "A_selection.tsv", "expected", "found"],
+    },
+    Case {
+        name: "a spot outside the image",
+        spoil: |work| {
+            work.edit("source/A_selection.tsv", |text| text.replacen("\t50\t50\t1", "\t5000\t50\t1", 1));
+            work.prepare()
+        },
+        says: &["A_selection.tsv", "5000", "expected", "450"],
+    },
+    Case {
+        name: "a selection without its pixel columns",
+        spoil: |work| {
+            work.edit("source/A_selection.tsv", |text| text.replacen("pixel_x", "px", 1));
+            work.prepare()
+        },
+        says: &["A_selection.tsv", "pixel_x", "expected", "found"],
+    },
+    Case {
+        name: "an image that is not one",
+        spoil: |work| {
+            fs::write(work.path("source/A.jpg"), "not an image at all").unwrap();
+            work.prepare()
+        },
+        says: &["A.jpg", "expected", "image"],
+    },
+    Case {
+        name: "a dataset without obsm/spatial",
+        spoil: |work| {
+            work.edit_h5ad(|data| data.spatial = None);
+            work.train()
+        },
+        says: &["A.h5ad", "obsm/spatial", "expected", "found none"],
+    },
+    Case {
+        name: "a spot of the dataset outside the image",
+        spoil: |work| {
+            work.edit_h5ad(|data| data.spatial.as_mut().unwrap()[3].x = 1e6);
+            work.train()
+        },
+        says: &["A.h5ad", "spatial", "expected", "1000000"],
+    },
+    Case {
+        name: "NaN counts in the dataset",
+        spoil: |work| {
+            work.edit_h5ad(|data| *first_count(data) = f32::NAN);
+            work.train()
+        },
+        says: &["A.h5ad", "expected", "NaN"],
+    },
+    Case {
+        name: "negative counts in the dataset",
+        spoil: |work| {
+            work.edit_h5ad(|data| *first_count(data) = -3.0);
+            work.train()
+        },
+        says: &["A.h5ad", "expected", "-3"],
+    },
+    Case {
+        name: "counts that were normalised",
+        spoil: |work| {
+            work.edit_h5ad(|data| *first_count(data) = 1.25);
+            work.train()
+        },
+        says: &["A.h5ad", "expected", "1.25"],
+    },
+    Case {
+        name: "a truncated matrix",
+        spoil: |work| {
+            work.edit_bytes("dataset/st/A.h5ad", |bytes| bytes[..bytes.len() / 3].to_vec());
+            work.train()
+        },
+        says: &["A.h5ad"],
+    },
+    Case {
+        name: "a matrix that is a text file",
+        spoil: |work| {
+            fs::write(work.path("dataset/st/A.h5ad"), "gene,count\n").unwrap();
+            work.train()
+        },
+        says: &["A.h5ad", "HDF5"],
+    },
+    Case {
+        name: "metadata without a pixel size",
+        spoil: |work| {
+            fs::write(work.path("dataset/metadata/A.json"), "{\"bin_um\": 100}").unwrap();
+            work.train()
+        },
+        says: &["A.json", "pixel_size_um", "expected", "found none"],
+    },
+    Case {
+        name: "a damaged slide image of the dataset",
+        spoil: |work| {
+            work.edit_bytes("dataset/wsis/A.jpg", |bytes| bytes[..bytes.len() / 2].to_vec());
+            work.train()
+        },
+        says: &["A.jpg", "truncated"],
+    },
+    Case {
+        name: "an empty training list",
+        spoil: |work| work.train_on("", "B"),
+        says: &["--train", "expected", "found"],
+    },
+    Case {
+        name: "a slide in both training and validation",
+        spoil: |work| work.train_on("A,B", "B"),
+        says: &["--valid", "B", "expected", "found"],
+    },
+    Case {
+        name: "a slide that the dataset lacks",
+        spoil: |work| work.train_on("A,Z", "B"),
+        says: &["dataset", "A, B, C", "\"Z\""],
+    },
+    Case {
+        name: "a bundle whose genes are not the dataset's",
+        spoil: |work| {
+            for id in ["A", "B", "C"] {
+                work.edit_bytes(&format!("dataset/st/{id}.h5ad"), |bytes| {
+                    let mut data = AnnData::read(bytes).unwrap();
+                    data.var.names.iter_mut().for_each(|name| *name = name.replace("GENE", "MOUSE"));
+                    data.var.columns.clear();
+                    data.write().unwrap()
+                });
+            }
+            work.evaluate(&fixture().model(), "C")
+        },
+        says: &["model.safetensors", "dataset", "genes", "expected", "GENE"],
+    },
+    Case {
+        name: "a slide that the model was trained on",
+        spoil: |work| work.evaluate(&fixture().model(), "A"),
+        says: &["--slides", "A", "trained on", "--allow-training-slides"],
+    },
+    Case {
+        name: "a truncated bundle",
+        spoil: |work| {
+            let bytes = fs::read(fixture().model()).unwrap();
+            fs::write(work.path("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+            work.evaluate(&work.path("half.safetensors"), "C")
+        },
+        says: &["half.safetensors", "bundle", "expected"],
+    },
+    Case {
+        name: "a bundle with a flipped bit",
+        spoil: |work| {
+            let mut bytes = fs::read(fixture().model()).unwrap();
+            let last = bytes.len() - 2;
+            bytes[last] ^= 1;
+            fs::write(work.path("flipped.safetensors"), &bytes).unwrap();
+            work.evaluate(&work.path("flipped.safetensors"), "C")
+        },
+        says: &["flipped.safetensors", "SHA-256", "expected", "found"],
+    },
+    Case {
+        name: "a bundle that is something else",
+        spoil: |work| work.evaluate(&work.path("dataset/st/A.h5ad"), "C"),
+        says: &["A.h5ad", "bundle", "expected"],
+    },
+    Case {
+        name: "a slide to predict that is no image",
+        spoil: |work| work.predict("dataset/metadata/A.json", &["--mpp", "4"]),
+        says: &["A.json", "expected", "PNG, JPEG or TIFF"],
+    },
+    Case {
+        name: "a huge declared PNG",
+        spoil: |work| {
+            fs::write(work.path("huge.png"), huge_png()).unwrap();
+            work.predict("huge.png", &["--mpp", "0.5"])
+        },
+        says: &["huge.png", "100000", "limit"],
+    },
+    Case {
+        name: "a JPEG that declares more than it holds",
+        spoil: |work| {
+            fs::write(work.path("huge.jpg"), declare(StSource::new(0).image, 65_000)).unwrap();
+            work.predict("huge.jpg", &["--mpp", "0.5"])
+        },
+        says: &["huge.jpg", "65000", "limit"],
+    },
+    Case {
+        name: "a slide without a pixel size",
+        spoil: |work| work.predict("source/C.jpg", &[]),
+        says: &["C.jpg", "pixel size", "--mpp"],
+    },
+    Case {
+        name: "a pixel size of zero",
+        spoil: |work| work.predict("source/C.jpg", &["--mpp", "0"]),
+        says: &["--mpp", "expected", "0"],
+    },
+    Case {
+        name: "positions beyond the image",
+        spoil: |work| {
+            fs::write(work.path("places.csv"), format!("x,y\n10,10\n20,{}\n", IMAGE_PX + 1)).unwrap();
+            work.predict("source/C.jpg", &["--mpp", "4", "--positions", &work.text("places.csv")])
+        },
+        says: &["places.csv", "line 3, column y", "expected", "451"],
+    },
+    Case {
+        name: "a gene that the model does not predict",
+        spoil: |work| work.predict("source/C.jpg", &["--mpp", "4", "--genes", "GENE99"]),
+        says: &["--genes", "GENE99", "nearest", "GENE"],
+    },
+    Case {
+        name: "an output that is there already",
+        spoil: |work| {
+            fs::create_dir(work.path("out")).unwrap();
+            fs::write(work.path("out/precious.txt"), "keep me").unwrap();
+            work.predict("source/C.jpg", &["--mpp", "4"])
+        },
+        says: &["out", "exists", "--overwrite"],
+    },
+];
+
+#[test]
+fn bad_input_is_named_and_leaves_nothing_behind() {
+    let mut failures = Vec::new();
+    for case in CASES {
+        let work = Work { folder: TempDir::new().unwrap() };
+        copy_folder(&fixture().source(), &work.path("source")).unwrap();
+        copy_folder(&fixture().dataset(), &work.path("dataset")).unwrap();
+        let line = (case.spoil)(&work);
+        let before = tree(work.folder.path());
+        let run = run(&line);
+        let after = tree(work.folder.path());
+        let mut wrong = Vec::new();
+        if run.code != Some(3) {
+            wrong.push(format!("exit code {:?}", run.code));
+        }
+        if !run.stdout.is_empty() {
+            wrong.push("something on stdout".to_owned());
+        }
+        if run.stderr.contains("panicked") {
+            wrong.push("a panic".to_owned());
+        }
+        wrong.extend(
+            case.says.iter().filter(|part| !run.stderr.contains(**part)).map(|part| format!("no {part:?}")),
+        );
+        if before != after {
+            let left: Vec<_> = after.iter().filter(|path| !before.contains(path)).collect();
+            wrong.push(format!("left behind {left:?}"));
+        }
+        if !wrong.is_empty() {
+            failures.push(format!("{}: {}\n  stderr: {}", case.name, wrong.join("; "), run.stderr.trim()));
+        }
+    }
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), CASES.len(), failures.join("\n"));
+}
+
+#[test]
+fn the_good_files_are_good() {
+    let work = Work { folder: TempDir::new().unwrap() };
+    copy_folder(&fixture().source(), &work.path("source")).unwrap();
+    copy_folder(&fixture().dataset(), &work.path("dataset")).unwrap();
+    run(work.prepare()).success();
+    fs::remove_dir_all(work.path("out")).unwrap();
+    run(work.evaluate(&fixture().model(), "C")).success();
+    fs::remove_dir_all(work.path("out")).unwrap();
+    run(work.predict("source/C.jpg", &["--mpp", "4"])).success();
+}
