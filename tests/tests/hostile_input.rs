@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use magnet_core::anndata::{AnnData, Values};
 use magnet_tests::fixture::{copy_folder, fixture, train_arguments};
 use magnet_tests::source::{IMAGE_PX, StSource};
@@ -132,18 +132,32 @@ fn declare(mut jpeg: Vec<u8>, side: u16) -> Vec<u8> {
     jpeg
 }
 
-/// The header of a PNG of 100,000 × 100,000 pixels, and nothing after it.
+/// A PNG that declares 100,000 × 100,000 pixels and holds a few bytes.
 fn huge_png() -> Vec<u8> {
-    let mut header = b"IHDR".to_vec();
+    let mut header = Vec::new();
     header.extend(100_000u32.to_be_bytes());
     header.extend(100_000u32.to_be_bytes());
     header.extend([8, 2, 0, 0, 0]);
-    let mut crc = flate2::Crc::new();
-    crc.update(&header);
-    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
-    png.extend(header);
-    png.extend(crc.sum().to_be_bytes());
+    let mut pixels = ZlibEncoder::new(Vec::new(), Compression::default());
+    pixels.write_all(&[0; 64]).unwrap();
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (kind, content) in [(b"IHDR", header), (b"IDAT", pixels.finish().unwrap()), (b"IEND", Vec::new())] {
+        let mut crc = flate2::Crc::new();
+        crc.update(kind);
+        crc.update(&content);
+        png.extend((content.len() as u32).to_be_bytes());
+        png.extend(kind);
+        png.extend(content);
+        png.extend(crc.sum().to_be_bytes());
+    }
     png
+}
+
+/// Replaces the first count of a spot's row.
+fn with_count(text: String, spot: &str, count: &str) -> String {
+    let start = text.find(&format!("\n{spot}\t")).unwrap() + spot.len() + 2;
+    let end = start + text[start..].find('\t').unwrap();
+    format!("{}{count}{}", &text[..start], &text[end..])
 }
 
 /// One stored count of a matrix, to be changed.
@@ -181,7 +195,7 @@ const CASES: &[Case] = &[
     Case {
         name: "a word where a count should be",
         spoil: |work| {
-            work.edit("source/A.tsv", |text| text.replacen("\n1x1\t", "\n1x1\tmany", 1));
+            work.edit("source/A.tsv", |text| with_count(text, "1x1", "many"));
             work.prepare()
         },
         says: &["A.tsv", "GENE0", "expected", "many"],
@@ -189,37 +203,42 @@ const CASES: &[Case] = &[
     Case {
         name: "a NaN count",
         spoil: |work| {
-            work.edit("source/A.tsv", |text| {
-                text.replacen("\n2x1\t", "\n2x1\tNaN\t", 1).replacen("\tGENE0", "\tX\tGENE0", 1)
-            });
+            work.edit("source/A.tsv", |text| with_count(text, "2x1", "NaN"));
             work.prepare()
         },
-        says: &["A.tsv", "expected", "NaN"],
+        says: &["A.tsv", "line 3", "GENE0", "expected", "NaN"],
     },
     Case {
         name: "a negative count",
         spoil: |work| {
-            work.edit("source/A.tsv", |text| text.replacen("\n1x1\t", "\n1x1\t-", 1));
+            work.edit("source/A.tsv", |text| with_count(text, "1x1", "-7"));
             work.prepare()
         },
-        says: &["A.tsv", "1x1", "GENE0", "expected", "-"],
+        says: &["A.tsv", "line 2", "GENE0", "expected", "-7"],
     },
     Case {
         name: "counts with no matching spot",
         spoil: |work| {
-            work.edit("source/A.tsv", |text| text.replace("\n1x", "\n101x").replace('x', "0x"));
-            work.edit("source/A_selection.tsv", |text| text);
+            work.edit("source/A.tsv", |text| text.replace('x', "0x"));
             work.prepare()
         },
-        says: &["A.tsv", "A_selection.tsv", "expected", "found"],
+        says: &["A.tsv", "spots", "expected", "1x1", "found", "10x1"],
+    },
+    Case {
+        name: "a spot far from the array's grid",
+        spoil: |work| {
+            work.edit("source/A_selection.tsv", |text| text.replacen("\t50\t50\t1", "\t5000\t50\t1", 1));
+            work.prepare()
+        },
+        says: &["A_selection.tsv", "pixel size", "expected", "--mpp", "found"],
     },
     Case {
         name: "a spot outside the image",
         spoil: |work| {
             work.edit("source/A_selection.tsv", |text| text.replacen("\t50\t50\t1", "\t5000\t50\t1", 1));
-            work.prepare()
+            [work.prepare(), words(&["--mpp", "4"])].concat()
         },
-        says: &["A_selection.tsv", "5000", "expected", "450"],
+        says: &["A", "1x1", "expected", "450", "5000"],
     },
     Case {
         name: "a selection without its pixel columns",
@@ -251,7 +270,7 @@ const CASES: &[Case] = &[
             work.edit_h5ad(|data| data.spatial.as_mut().unwrap()[3].x = 1e6);
             work.train()
         },
-        says: &["A.h5ad", "spatial", "expected", "1000000"],
+        says: &["A.h5ad", "4x1", "expected", "450", "1000000"],
     },
     Case {
         name: "NaN counts in the dataset",
@@ -322,7 +341,7 @@ const CASES: &[Case] = &[
     Case {
         name: "a slide that the dataset lacks",
         spoil: |work| work.train_on("A,Z", "B"),
-        says: &["dataset", "A, B, C", "\"Z\""],
+        says: &["--train", "expected", "perhaps A", "found Z"],
     },
     Case {
         name: "a bundle whose genes are not the dataset's",
