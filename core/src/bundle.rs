@@ -313,7 +313,7 @@ fn parse_document(json: &str) -> Result<Document, BundleError> {
     }
     let version: VersionOnly =
         serde_json::from_str(json).map_err(|e| BundleError::Metadata(e.to_string()))?;
-    if version.format_version != serde_json::Value::from(FORMAT_VERSION) {
+    if version.format_version != FORMAT_VERSION {
         return Err(BundleError::FormatVersion { found: version.format_version.to_string() });
     }
     serde_json::from_str(json).map_err(|e| BundleError::Metadata(e.to_string()))

@@ -8,6 +8,10 @@ use magnet_native::console::Console;
 use magnet_native::error::{exit, exit_code, is_broken_pipe};
 use magnet_native::{doctor, evaluate, predict, prepare};
 
+/// Keeps large blocks between steps; see the workspace's `Cargo.toml`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Console::from(cli.output);
