@@ -145,11 +145,10 @@ fn demo() -> RunConfig {
 fn st_small() -> RunConfig {
     let base = small("st-small");
     RunConfig {
-        data: DataConfig { min_counts: 1000, ..base.data },
         train: TrainConfig {
-            epochs: 45,
+            epochs: 60,
             batch_bins: 256,
-            ema_decay: 0.9,
+            ema_decay: 0.98,
             augmentation: AugmentationConfig { flips_and_turns: true, stain_jitter: 0.5 },
             ..base.train
         },
@@ -176,6 +175,8 @@ fn st_frozen() -> RunConfig {
     let base = st_small();
     RunConfig {
         preset: "st-frozen".into(),
+        data: DataConfig { min_counts: 1000, ..base.data },
+        train: TrainConfig { epochs: 40, ema_decay: 0.9, ..base.train },
         model: MagNetConfig {
             levels: PerLevel {
                 bin: base.model.levels.bin,
