@@ -489,7 +489,8 @@ mod tests {
     #[test]
     fn contradictions_name_field_expected_and_found() {
         let bytes = bundle(WideFeatures::Shared).to_bytes(Precision::Single).unwrap();
-        let cases: [(&dyn Fn(&mut serde_json::Value), &str); 6] = [
+        type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
+        let cases: [(Change<'_>, &str); 6] = [
             (&|d| d["format_version"] = 2.into(), "format version: expected 1, found 2"),
             (&|d| d["metadata"]["config"]["genes"] = 4.into(), "gene panel ids: expected 4 genes, found 3"),
             (

@@ -36,31 +36,31 @@ impl Console {
     /// A line of talk on stderr, unless `--quiet`.
     pub fn say(&self, line: impl Display) {
         if !self.quiet {
-            self.to_stderr(line);
+            self.print_line(line);
         }
     }
 
     /// A line of talk on stderr that only `-v` shows.
     pub fn detail(&self, line: impl Display) {
         if self.verbose > 0 {
-            self.to_stderr(line);
+            self.print_line(line);
         }
     }
 
     /// A warning on stderr; `--quiet` does not silence it.
     pub fn warn(&self, line: impl Display) {
-        self.to_stderr(format_args!("warning: {line}"));
+        self.print_line(format_args!("warning: {line}"));
     }
 
     /// The one error that ends the program, its causes one per line.
     pub fn error(&self, error: &anyhow::Error) {
-        self.to_stderr(format_args!("error: {error}"));
+        self.print_line(format_args!("error: {error}"));
         let mut said = error.to_string();
         for cause in error.chain().skip(1) {
             let text = cause.to_string();
             // Some errors repeat their source in their own text.
             if !said.contains(&text) {
-                self.to_stderr(format_args!("  because: {text}"));
+                self.print_line(format_args!("  because: {text}"));
                 said = text;
             }
         }
@@ -103,7 +103,7 @@ impl Console {
         bar
     }
 
-    fn to_stderr(&self, line: impl Display) {
+    fn print_line(self, line: impl Display) {
         // A closed stderr leaves nobody to tell.
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }

@@ -185,7 +185,7 @@ mod tests {
                 if x.hypot(y) > 150.0 {
                     return [250; 3];
                 }
-                if (index % side + index / side) % 2 == 0 {
+                if (index % side + index / side).is_multiple_of(2) {
                     mean.map(|value| value - swing)
                 } else {
                     mean.map(|value| value + swing)

@@ -185,6 +185,5 @@ fn st_frozen() -> RunConfig {
             },
             ..base.model
         },
-        ..base
     }
 }
