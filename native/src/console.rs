@@ -14,18 +14,24 @@ pub struct Console {
     json: bool,
     quiet: bool,
     verbose: u8,
+    nested: bool,
 }
 
 impl From<OutputArgs> for Console {
     fn from(args: OutputArgs) -> Self {
-        Self { json: args.json, quiet: args.quiet, verbose: args.verbose }
+        Self { json: args.json, quiet: args.quiet, verbose: args.verbose, nested: false }
     }
 }
 
 impl Console {
     /// A console that only prints results: for commands that run others.
     pub fn quiet() -> Self {
-        Self { json: false, quiet: true, verbose: 0 }
+        Self { json: false, quiet: true, verbose: 0, nested: false }
+    }
+
+    /// The console of a command that this one runs: its result is talk.
+    pub fn nested(&self) -> Self {
+        Self { nested: true, ..*self }
     }
 
     /// Whether results are printed as JSON.
@@ -71,6 +77,10 @@ impl Console {
     /// # Errors
     /// If stdout cannot be written; a closed pipe is [`std::io::ErrorKind::BrokenPipe`].
     pub fn result(&self, text: &str, value: &serde_json::Value) -> std::io::Result<()> {
+        if self.nested {
+            self.say(text.trim_end());
+            return Ok(());
+        }
         let mut stdout = std::io::stdout().lock();
         if self.json {
             serde_json::to_writer_pretty(&mut stdout, value).map_err(std::io::Error::from)?;

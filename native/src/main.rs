@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 use magnet_native::cli::{Cli, Command};
 use magnet_native::console::Console;
 use magnet_native::error::{exit, exit_code, is_broken_pipe};
-use magnet_native::{doctor, evaluate, predict, prepare};
+use magnet_native::{demo, doctor, evaluate, predict, prepare, synthetic, train};
 
 /// Keeps large blocks between steps; see the workspace's `Cargo.toml`.
 #[global_allocator]
@@ -27,14 +27,15 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, console: &Console) -> anyhow::Result<()> {
     match command {
+        Command::Demo(args) => demo::run(args, console, run),
+        Command::Synthesize(args) => synthetic::run(args, console),
         Command::Prepare(command) => prepare::run(command, console),
+        Command::Train(args) => train::command(args, console),
         Command::Evaluate(args) => evaluate::run(args, console),
         Command::Baseline(args) => evaluate::baseline::run(args, console),
         Command::Predict(args) => predict::run(args, console),
         Command::Doctor(args) => doctor::run(args, console),
         Command::Completions(args) => completions(args.shell),
-        Command::Train(args) => magnet_native::train::command(args, console),
-        _ => anyhow::bail!("not wired"),
     }
 }
 

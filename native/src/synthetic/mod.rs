@@ -11,6 +11,7 @@ mod generate;
 pub mod morphology;
 mod noise;
 pub mod program;
+mod recovery;
 pub mod render;
 pub mod stain;
 pub mod tissue;
@@ -27,6 +28,7 @@ use stain::Stain;
 use tissue::Tissue;
 
 pub use generate::{PROGRAM_FILE, ProgramFile, SlideSummary, Summary, generate, run};
+pub use recovery::{GroupRecovery, recovery};
 
 /// Longest side of an image that the generator draws, in pixels.
 const MAX_SIDE_PX: f64 = 40_000.0;

@@ -65,6 +65,22 @@ impl GeneGroup {
         GeneGroup::Noise,
     ];
 
+    /// What the group's genes follow, in words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            GeneGroup::Epithelial => "gland epithelium in the bin",
+            GeneGroup::Stromal => "stroma in the bin",
+            GeneGroup::Tumor => "tumour in the bin",
+            GeneGroup::Immune => "lymphocytes in the bin",
+            GeneGroup::Lumen => "a lumen close by",
+            GeneGroup::NearImmune => "lymphocytes 50-150 µm away",
+            GeneGroup::NearTumor => "tumour 50-150 µm away",
+            GeneGroup::Region => "a wide gradient",
+            GeneGroup::Housekeeping => "nothing (same everywhere)",
+            GeneGroup::Noise => "nothing (noise)",
+        }
+    }
+
     /// Start of the symbols of the group's genes.
     pub fn prefix(self) -> &'static str {
         match self {

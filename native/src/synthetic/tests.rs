@@ -256,3 +256,24 @@ fn a_folder_with_something_in_it_is_left_alone() {
     generate(&config, place.path(), Overwrite::No, &Console::quiet()).unwrap_err();
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn recovery_compares_each_group_with_what_its_noise_allows() {
+    let config = SyntheticConfig { slides: 2, ..small() };
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("tissue");
+    generate(&config, &out, Overwrite::No, &Console::quiet()).unwrap();
+    let scores = [("EPI1", 0.5), ("EPI2", 0.7), ("NOISE1", 0.0), ("unknown", 0.9)];
+    let scores = scores.into_iter().map(|(gene, score)| (gene.to_owned(), score)).collect();
+    let groups = recovery(&out, "synthetic_2", 16.0, &scores).unwrap();
+    let found: Vec<_> = groups.iter().map(|group| (group.group, group.genes, group.model)).collect();
+    assert_eq!(found[0], (GeneGroup::Epithelial, 2, 0.6));
+    assert_eq!(found[1], (GeneGroup::Noise, 1, 0.0));
+    assert_eq!(found.len(), 2);
+    assert!(groups[0].ceiling > 0.6 && groups[0].ceiling < 0.95, "{}", groups[0].ceiling);
+    assert!(groups[1].ceiling.abs() < 0.1, "{}", groups[1].ceiling);
+    let small_bins = recovery(&out, "synthetic_2", 8.0, &scores).unwrap();
+    assert!(small_bins[0].ceiling < groups[0].ceiling, "smaller bins are noisier");
+    let wrong = recovery(&out, "synthetic_9", 16.0, &scores).unwrap_err().to_string();
+    assert!(wrong.contains("synthetic_1, synthetic_2") && wrong.contains("synthetic_9"), "{wrong}");
+}
