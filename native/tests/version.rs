@@ -1,4 +1,5 @@
 //! An integration test of this package, so that cargo builds the binary wherever it builds the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::process::Command;
 
