@@ -50,7 +50,6 @@ fn every_adapter_agrees_with_the_cpu() {
                 let difference = (expected - found).abs() / largest;
                 assert!(difference <= 1e-3, "{name}, {level} value {index}: {found} against {expected}");
             }
-            // Four regions are too few for a correlation to say much, but enough for it to be wrong.
             for gene in 0..genes {
                 let column =
                     |values: &[f64]| values.iter().skip(gene).step_by(genes).copied().collect::<Vec<_>>();
