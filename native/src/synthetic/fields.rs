@@ -123,7 +123,7 @@ impl RegionFields {
             .map2(&fat_um, |gland, fat| gland.min(-fat));
 
         let crowd = noise("crowding");
-        let wave = (0.55 * side).clamp(250.0, 800.0);
+        let wave = (0.35 * side).clamp(200.0, 400.0);
         let crowding = Field::from_fn(side_um, |x, y| crowd.fractal(x / wave, y / wave, 2));
         let (low, high) = (crowding.quantile(0.1, &tissue_um), crowding.quantile(0.9, &tissue_um));
         let crowding = Field {

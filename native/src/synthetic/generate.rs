@@ -165,13 +165,8 @@ pub fn run(args: &SynthesizeArgs, console: &Console) -> Result<()> {
             slide.id, slide.side_px, slide.bins_8um, slide.bins_16um, slide.counts_per_bin
         );
     }
-    let first = summary.slides.first().map_or("", |slide| &slide.id);
-    text += &format!(
-        "The truth about its {} genes: {}\nNext: magnet-native prepare visium-hd --input {} --bin-um 16 --out dataset",
-        summary.genes,
-        args.out.join(PROGRAM_FILE).display(),
-        args.out.join(first).display()
-    );
+    text +=
+        &format!("the truth about the {} genes: {}", summary.genes, args.out.join(PROGRAM_FILE).display());
     console.result(&text, &serde_json::to_value(&summary)?)?;
     Ok(())
 }

@@ -255,7 +255,7 @@ impl Tissue {
         let middle = SlideUm { x: self.side_um / 2.0, y: self.side_um / 2.0 };
         for point in jittered_points(middle, self.side_um, 10.4, rng) {
             let crowding = f64::from(self.fields.crowding.at(point));
-            if self.fields.tumor_um.at(point) < 3.0 || !rng.random_bool(0.68 + 0.30 * crowding) {
+            if self.fields.tumor_um.at(point) < 3.0 || !rng.random_bool(0.55 + 0.43 * crowding) {
                 continue;
             }
             let size = rng.random_range(4.0f32..6.1);
@@ -283,7 +283,7 @@ impl Tissue {
             let crowding = f64::from(self.fields.crowding.at(point));
             let infiltration = f64::from(self.fields.infiltration.at(point));
             let draw = rng.random_range(0.0..1.0);
-            let fibroblasts = 0.10 + 0.62 * crowding;
+            let fibroblasts = 0.06 + 0.70 * crowding;
             if draw < fibroblasts {
                 let nucleus = Nucleus {
                     center: point,
