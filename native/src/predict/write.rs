@@ -41,7 +41,11 @@ impl LevelOutput<'_> {
         let thumbnail = self.image.slide.thumbnail(MAP_SIDE_PX)?;
         for &gene in genes {
             let symbol = self.symbol(gene);
-            let name = format!("{}.png", file_name(symbol));
+            let mut name = format!("{}.png", file_name(symbol));
+            // `A/B` and `A_B` are two genes but one file name.
+            if written.contains(&name) {
+                name = format!("{}-{gene}.png", file_name(symbol));
+            }
             std::fs::write(folder.join(&name), self.map(gene, symbol, &thumbnail)?)
                 .with_context(|| format!("cannot write {name}"))?;
             written.push(name);
