@@ -139,6 +139,14 @@ impl ModelFile {
         held_out.levels.get(level).as_ref()?.gene_pearson.get(gene).copied().flatten()
     }
 
+    /// What the slides behind [`Self::held_out_pearson`] were: those that chose the epoch flatter the model a little.
+    pub fn held_out_name(&self) -> &'static str {
+        match &self.bundle.metadata.held_out {
+            Some(held_out) if held_out.selected_on_validation => "validation",
+            _ => "held-out",
+        }
+    }
+
     /// What tells a table of predictions where its numbers come from, for `uns/magnet`.
     pub fn provenance(&self) -> Vec<(&'static str, Annotation)> {
         let metadata = &self.bundle.metadata;

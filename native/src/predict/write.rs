@@ -67,7 +67,7 @@ impl LevelOutput<'_> {
         let mark = Mark::Square { side_um: self.model.model.config().levels.get(self.level).tile_um };
         let slide = self.image_path.file_stem().unwrap_or_default().to_string_lossy();
         let score = match self.model.held_out_pearson(self.level, gene) {
-            Some(pearson) => format!(" · held-out Pearson of this gene {pearson:.2}"),
+            Some(pearson) => format!(" · {} Pearson of this gene {pearson:.2}", self.model.held_out_name()),
             None => String::new(),
         };
         let subtitle = format!("{slide} · {} level, {} µm{score}", self.level, mark.size_um());
