@@ -93,7 +93,7 @@ pub fn pcc_loss(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
     -pearson_rows(a, b).mean() + 1.0
 }
 
-/// Pearson correlation of each row of `a` with the same row of `b`, with [`PEARSON_EPSILON`] under the root.
+/// Pearson correlation of each row of `a` with the same row of `b`, with 1e-8 under the root.
 ///
 /// # Shapes
 /// - `a`, `b`: `[N,G]`

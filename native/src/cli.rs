@@ -145,7 +145,7 @@ pub struct SynthesizeArgs {
 /// Sources of spatial counts.
 #[derive(Debug, Subcommand)]
 pub enum PrepareCommand {
-    /// Spatial Transcriptomics arrays: <id>.tsv[.gz], <id>_selection.tsv, <id>.jpg
+    /// Spatial Transcriptomics arrays: ID.tsv[.gz], ID_selection.tsv, ID.jpg
     #[command(after_help = "Example:\n  magnet-native prepare st --input her2st --out dataset --samples \
                       C2,C3,C4,C5")]
     St(PrepareStArgs),
@@ -230,7 +230,7 @@ pub struct TrainArgs {
     /// Weights of a frozen encoder for the wide levels (.safetensors, .pth)
     #[arg(long, value_name = "FILE")]
     pub encoder: Option<PathBuf>,
-    /// Folder of feature matrices for the wide levels (<slide>.<level>.h5 or .npy)
+    /// Folder of feature matrices for the wide levels (SLIDE.LEVEL.h5 or .npy)
     #[arg(long, value_name = "DIR", conflicts_with = "encoder")]
     pub features: Option<PathBuf>,
     /// Folder that keeps the frozen encoder's features; `features` in the dataset when left out

@@ -1,7 +1,7 @@
 //! The report: one HTML file that needs nothing else, to be read, printed or sent to a colleague.
 //!
 //! Callers fill in [`ReportInput`] and write what [`render`] returns. Everything is inline: styles, charts as SVG, maps
-//! as PNG data. There is no script and no address of another file. All text goes through [`element`], which escapes
+//! as PNG data. There is no script and no address of another file. All text goes through `element`, which escapes
 //! it.
 
 mod charts;
