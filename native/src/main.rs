@@ -8,10 +8,6 @@ use magnet_native::console::Console;
 use magnet_native::error::{exit, exit_code, is_broken_pipe};
 use magnet_native::{demo, doctor, evaluate, predict, prepare, synthetic, train};
 
-/// Keeps large blocks between steps; see the workspace's `Cargo.toml`.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Console::from(cli.output);
