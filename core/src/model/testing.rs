@@ -141,8 +141,8 @@ pub(crate) fn assert_gradient(
 /// A file of the folder of shared reference data, or `None` (said on stderr) where it is not at hand: it is looked for
 /// under `MAGNET_SHARED`, then beside the workspace.
 pub(crate) fn shared_file(path: &str) -> Option<Vec<u8>> {
-    let folder = std::env::var_os("MAGNET_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
+    let folder =
+        std::env::var_os("MAGNET_SHARED").map_or_else(|| PathBuf::from("../../shared"), PathBuf::from);
     let bytes = std::fs::read(folder.join(path)).ok();
     if bytes.is_none() {
         eprintln!("skipped: no {} (MAGNET_SHARED names the folder)", folder.join(path).display());

@@ -195,6 +195,9 @@ fn write_column<T: parquet::data_type::DataType>(
 mod tests {
     use super::*;
 
+    /// From the package, where tests run: a path from compile time would outlive a moved clone.
+    const FIXTURE: &str = "../tests/fixtures/tenx/tissue_positions.parquet";
+
     fn position(row: i32, col: i32, in_tissue: bool) -> BinPosition {
         let barcode = format!("s_008um_{row:05}_{col:05}-1");
         let center_px = SlidePx { x: f64::from(col) * 29.25, y: f64::from(row) * 29.25 + 0.5 };
@@ -213,9 +216,8 @@ mod tests {
 
     #[test]
     fn a_table_of_another_writer_is_read() {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tenx/tissue_positions.parquet");
-        let positions = read_positions_parquet(&path).unwrap();
+        let path = Path::new(FIXTURE);
+        let positions = read_positions_parquet(path).unwrap();
         let expected = BinPosition {
             barcode: "s_016um_00001_00000-1".into(),
             in_tissue: false,
@@ -272,10 +274,7 @@ mod tests {
 
     #[test]
     fn damaged_bytes_give_an_error_or_a_value_and_never_a_panic() {
-        let original = std::fs::read(
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tenx/tissue_positions.parquet"),
-        )
-        .unwrap();
+        let original = std::fs::read(FIXTURE).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("damaged");
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
