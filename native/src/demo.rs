@@ -16,10 +16,12 @@ use crate::cli::{Cli, Command, DemoArgs};
 use crate::console::Console;
 use crate::synthetic::{GroupRecovery, recovery};
 
-/// Slides drawn: two to train on, one that chooses the epoch, one to score.
-const SLIDES: [&str; 4] = ["synthetic_1", "synthetic_2", "synthetic_3", "synthetic_4"];
+/// Slides to train on.
+const TRAINING: [&str; 4] = ["synthetic_1", "synthetic_2", "synthetic_3", "synthetic_4"];
+/// The slide that chooses the epoch.
+const VALIDATION: &str = "synthetic_5";
 /// The slide that the model never sees before it is scored.
-const HELD_OUT: &str = SLIDES[3];
+const HELD_OUT: &str = "synthetic_6";
 /// Side of a slide, µm.
 const SIDE_UM: &str = "832";
 /// Size of an image pixel, µm.
@@ -104,16 +106,16 @@ fn steps(args: &DemoArgs) -> Vec<Step> {
     let out = &args.out;
     let seed = args.seed.to_string();
     let device = args.device.device.to_string();
-    let slides = SLIDES.len().to_string();
+    let slides = TRAINING.into_iter().chain([VALIDATION, HELD_OUT]);
+    let count = slides.clone().count().to_string();
     let bin_um = BIN_UM.to_string();
-    let [first, second, valid, held_out] = SLIDES;
-    let train = format!("{first},{second}");
+    let train = TRAINING.join(",");
     let mut steps = vec![
         Step::new("Draw tissue whose expression follows a known program", &["synthesize"])
             .path("--out", out, &["tissue"])
-            .flags(&["--slides", &slides, "--size-um", SIDE_UM, "--mpp", UM_PER_PX, "--seed", &seed]),
+            .flags(&["--slides", &count, "--size-um", SIDE_UM, "--mpp", UM_PER_PX, "--seed", &seed]),
     ];
-    for slide in SLIDES {
+    for slide in slides {
         steps.push(
             Step::new("Prepare a slide", &["prepare", "visium-hd"])
                 .path("--input", out, &["tissue", slide])
@@ -122,22 +124,22 @@ fn steps(args: &DemoArgs) -> Vec<Step> {
         );
     }
     steps.push(
-        Step::new("Train on two slides; a third one chooses the epoch", &["train", "--preset", "demo"])
+        Step::new("Train on four slides; a fifth one chooses the epoch", &["train", "--preset", "demo"])
             .path("--data", out, &["dataset"])
-            .flags(&["--train", &train, "--valid", valid, "--seed", &seed, "--device", &device])
+            .flags(&["--train", &train, "--valid", VALIDATION, "--seed", &seed, "--device", &device])
             .path("--out", out, &["run"]),
     );
     steps.push(
         Step::new("Score the model on the slide that it has never seen", &["evaluate"])
             .path("--model", out, &["run", "model.safetensors"])
             .path("--data", out, &["dataset"])
-            .flags(&["--slides", held_out, "--report", "--device", &device])
+            .flags(&["--slides", HELD_OUT, "--report", "--device", &device])
             .path("--out", out, &["scores"]),
     );
     steps.push(
         Step::new("Map genes over that slide's image alone", &["predict"])
             .path("--model", out, &["run", "model.safetensors"])
-            .path("--image", out, &["tissue", held_out, &format!("{held_out}.tif")])
+            .path("--image", out, &["tissue", HELD_OUT, &format!("{HELD_OUT}.tif")])
             .flags(&["--mpp", UM_PER_PX, "--device", &device])
             .path("--out", out, &["maps"]),
     );

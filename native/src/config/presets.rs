@@ -118,6 +118,7 @@ fn demo() -> RunConfig {
             epochs: 8,
             batch_bins: 256,
             learning_rate: 2e-3,
+            ema_decay: 0.97,
             augmentation: AugmentationConfig { flips_and_turns: true, stain_jitter: 0.3 },
             ..base.train
         },
