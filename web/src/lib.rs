@@ -7,5 +7,4 @@ pub mod protocol;
 
 #[cfg(target_arch = "wasm32")]
 pub mod engine;
-#[cfg(target_arch = "wasm32")]
 pub mod page;

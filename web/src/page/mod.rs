@@ -1,4 +1,5 @@
 //! The page.
 
 pub mod session;
+#[cfg(target_arch = "wasm32")]
 pub mod view;
