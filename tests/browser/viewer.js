@@ -88,10 +88,9 @@ export function compare(found, expected) {
     const scale = others.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     for (const [row, value] of values.entries()) {
       const difference = Math.abs(value - others[row]) / Math.max(Math.abs(others[row]), 0.01 * scale);
-      if (!(difference <= relative)) relative = difference; // a NaN stays
+      relative = Math.max(relative, difference); // NaN where one is missing, and it stays
     }
-    const correlation = pearsonOf(values, others);
-    if (!(correlation >= pearson)) pearson = correlation;
+    pearson = Math.min(pearson, pearsonOf(values, others));
   }
   return { relative, pearson };
 }
