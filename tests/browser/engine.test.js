@@ -19,9 +19,9 @@ async function assertSame(name, found, expected) {
 }
 
 test("no adapter: the automatic choice is the CPU, says why, and equals the command line at every level", () =>
-  withPage({ variant: "" }, async (viewer, { page, material }) => {
+  withPage({ variant: "auto" }, async (viewer, { page, material }) => {
     assert.match(await viewer.ready(), /CPU/);
-    assert.match(await viewer.device.textContent(), /no (WebGPU |GPU )?adapter|WebGPU/i);
+    assert.match(await viewer.device.textContent(), /no graphics adapter|no WebGPU/i);
     await viewer.open(material.tile, UM_PER_PX);
     assert.match(await viewer.finished(), /complete/);
     for (const level of ["Bin", "Spot", "Region"]) {
@@ -34,10 +34,15 @@ test("no adapter: the automatic choice is the CPU, says why, and equals the comm
   }));
 
 test("a software adapter is not what the automatic choice takes", () =>
-  withPage({ variant: "", webgpu: true }, async (viewer) => {
+  withPage({ variant: "auto", webgpu: true }, async (viewer) => {
     const device = await viewer.ready();
     assert.match(device, /CPU/);
     assert.match(device, /software/i);
+  }));
+
+test("the automatic choice takes an adapter that is a GPU", () =>
+  withPage({ variant: "hardware", webgpu: true }, async (viewer) => {
+    assert.match(await viewer.ready(), /GPU.*Workbench/s);
   }));
 
 test("WebGPU on the software adapter equals the CPU and the command line", () =>

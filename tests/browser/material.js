@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { claimingPng } from "./png.js";
+import { claimingPng, encodePng } from "./png.js";
 import { parseCsv } from "./viewer.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -48,6 +48,7 @@ export async function prepare(page) {
     bundle,
     tile,
     jpegTile: file("tile.jpg", await crop(page, sampleBytes, TILE_PX, "image/jpeg")),
+    large: file("large.png", await placedTile(page, tileBytes, 10_000)),
     wrong: {
       text: file("text.png", "This is a text file.\n"),
       truncated: file("truncated.jpg", sampleBytes.subarray(0, Math.floor(sampleBytes.length / 3))),
@@ -76,6 +77,28 @@ async function crop(page, bytes, side, type = "image/png") {
     [bytes.toString("base64"), side, type],
   );
   return Buffer.from(made, "base64");
+}
+
+/** The tile in the middle of a white image. */
+async function placedTile(page, tileBytes, side) {
+  const rgba = await page.evaluate(async (base64) => {
+    const binary = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    const tile = await createImageBitmap(new Blob([binary]));
+    const context = new OffscreenCanvas(tile.width, tile.height).getContext("2d");
+    context.drawImage(tile, 0, 0);
+    const { data } = context.getImageData(0, 0, tile.width, tile.height);
+    return btoa(Array.from(data, (value) => String.fromCharCode(value)).join(""));
+  }, tileBytes.toString("base64"));
+  const values = Buffer.from(rgba, "base64");
+  const rgb = Buffer.alloc(side * side * 3, 0xf5);
+  const start = (side - TILE_PX) / 2;
+  for (let row = 0; row < TILE_PX; row += 1) {
+    for (let column = 0; column < TILE_PX; column += 1) {
+      const from = 4 * (row * TILE_PX + column);
+      values.copy(rgb, 3 * ((start + row) * side + start + column), from, from + 3);
+    }
+  }
+  return encodePng(side, side, rgb);
 }
 
 /** The bundle with another number in place of its format version. */

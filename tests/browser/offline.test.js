@@ -1,11 +1,13 @@
 // The second visit needs no network: page, engine and model are there.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { UM_PER_PX } from "./material.js";
+import { UM_PER_PX, model } from "./material.js";
 import { screenshot, withPage } from "./shared.js";
 
 test("the second visit works with the network cut, model included", () =>
   withPage({ variant: "", offline: true }, async (viewer, { page, context, server, material }) => {
+    await viewer.ready();
+    await viewer.choose(model().id);
     await viewer.ready();
     await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
     const stored = await page.evaluate(async () => {
@@ -19,6 +21,7 @@ test("the second visit works with the network cut, model included", () =>
     const answered = server.log.length;
     await page.reload();
     await viewer.ready();
+    await viewer.choose(model().id);
     await viewer.open(material.tile, UM_PER_PX);
     assert.match(await viewer.finished(), /complete/);
     await screenshot(page, "offline");

@@ -26,7 +26,7 @@ export function encodePng(width, height, rgb) {
   for (let row = 0; row < height; row += 1) {
     Buffer.from(rgb.buffer, rgb.byteOffset + row * 3 * width, 3 * width).copy(rows, row * (1 + 3 * width) + 1);
   }
-  return Buffer.concat([SIGNATURE, header(width, height), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))]);
+  return Buffer.concat([SIGNATURE, header(width, height), chunk("IDAT", deflateSync(rows, { level: 1 })), chunk("IEND", Buffer.alloc(0))]);
 }
 
 /** A file of a few bytes that claims to be `side` pixels wide and high. */

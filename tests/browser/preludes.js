@@ -43,7 +43,7 @@ export const lostDevice = (part, again) => `
 }
 `;
 
-/** Every engine dies as an aborted WebAssembly module does, once a run has passed \`part\`; with pieces taken over, not again. */
+/** The engine dies as an aborted WebAssembly module does, once a run has passed `part` of its way; not again with pieces taken over. */
 export const diesOnce = (part) => `
 {
   let armed = true;
@@ -57,5 +57,14 @@ export const diesOnce = (part) => `
     }
     return post.call(self, message, ...rest);
   };
+}
+`;
+
+/** The software adapter under the name of a graphics card. */
+export const HARDWARE = `
+if (self.GPUAdapter) {
+  const info = { vendor: "workbench", architecture: "bench-1", device: "", description: "Workbench GPU", isFallbackAdapter: false };
+  Object.defineProperty(GPUAdapter.prototype, "info", { get: () => info });
+  Object.defineProperty(GPUAdapter.prototype, "isFallbackAdapter", { get: () => false });
 }
 `;

@@ -1,19 +1,21 @@
 // One server and two browsers for all tests: with WebGPU on Chromium's software adapter, and without any adapter.
 import { join } from "node:path";
 import { openPage, start } from "./browser.js";
-import { DIST, OUTPUT, prepare } from "./material.js";
+import { DIST, OUTPUT, model, prepare } from "./material.js";
 import * as preludes from "./preludes.js";
 import { serve } from "./server.js";
 import { Viewer } from "./viewer.js";
 
-/** Chooses the device of the page's element. */
-const device = (name) => (html) => html.replace("<magnet-viewer", `<magnet-viewer device="${name}"`);
+/** Chooses the device of the page's element, and the small model. */
+const device = (name) => (html) => html.replace("<magnet-viewer", `<magnet-viewer device="${name}" model="${model().id}"`);
 const worker = (prelude) => (script) => `${prelude}\n${script}`;
 
 const VARIANTS = {
+  auto: { "index.html": device("auto") },
   cpu: { "index.html": device("cpu") },
   gpu: { "index.html": device("gpu") },
-  "no-timestamp-query": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.NO_TIMESTAMP_QUERY) },
+  "no-timestamp-query": { "index.html": device("auto"), "engine-worker.js": worker(preludes.NO_TIMESTAMP_QUERY) },
+  hardware: { "index.html": device("auto"), "engine-worker.js": worker(preludes.HARDWARE) },
   "lost-once": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.lostDevice(0.4, false)) },
   "lost-again": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.lostDevice(0.4, true)) },
   "dies-once": { "index.html": device("cpu"), "engine-worker.js": worker(preludes.diesOnce(0.4)) },

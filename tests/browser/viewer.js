@@ -17,8 +17,11 @@ export class Viewer {
   get alert() {
     return this.scope.getByRole("alert");
   }
+  get maps() {
+    return this.scope.getByRole("application", { name: /^Predicted map of / });
+  }
   get map() {
-    return this.scope.getByLabel(/^Predicted map of /).first();
+    return this.maps.first();
   }
   get progress() {
     return this.scope.getByRole("progressbar", { name: "Prediction progress" });
@@ -32,6 +35,10 @@ export class Viewer {
     await this.device.filter({ hasText: /GPU|CPU/ }).waitFor({ timeout });
     await this.scope.getByText("research use").first().waitFor({ timeout });
     return (await this.device.textContent()).trim();
+  }
+
+  async choose(id) {
+    await this.scope.getByLabel("Model", { exact: true }).selectOption(id);
   }
 
   async open(file, umPerPx) {
