@@ -8,9 +8,9 @@ use magnet_core::level::PerLevel;
 use web_sys::ImageData;
 
 use super::catalogue::CatalogueModel;
-use crate::protocol::{
-    DeviceChoice, DeviceReport, ErrorCode, ExportKind, ImageSummary, ModelSummary, RunProgress,
-};
+pub use super::problem::{Problem, ProblemKind};
+pub use super::rate::Running;
+use crate::protocol::{DeviceChoice, DeviceReport, ExportKind, ImageSummary, ModelSummary, RunProgress};
 
 /// What changed. A view redraws what depends on it; the state itself is read from the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,19 +82,6 @@ impl Phase {
     pub(super) fn kind(&self) -> std::mem::Discriminant<Phase> {
         std::mem::discriminant(self)
     }
-}
-
-/// How a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Running {
-    /// Done and in all.
-    pub progress: RunProgress,
-    /// Tiles per second, smoothed; 0 until it is known.
-    pub tiles_per_s: f64,
-    /// Seconds that remain, where they can be told: from the engine's warm-up at first, then from the rate.
-    pub remaining_s: Option<f64>,
-    /// Seconds since the run began.
-    pub elapsed_s: f64,
 }
 
 /// The catalogue's state.
@@ -187,75 +174,6 @@ pub struct Notice {
     pub text: String,
 }
 
-/// What kind of thing went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProblemKind {
-    /// A file, address or number that was given is wrong.
-    Input,
-    /// Something could not be fetched.
-    Network,
-    /// The device is not there, or gone.
-    Device,
-    /// The memory does not suffice.
-    Memory,
-    /// The action does not fit the state: nothing is open, or it was overtaken by another.
-    State,
-    /// A fault of the program.
-    Internal,
-}
-
-impl ProblemKind {
-    /// The kind as the `error` event's `code` gives it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Input => "input",
-            Self::Network => "network",
-            Self::Device => "device",
-            Self::Memory => "memory",
-            Self::State => "state",
-            Self::Internal => "internal",
-        }
-    }
-}
-
-impl From<ErrorCode> for ProblemKind {
-    fn from(code: ErrorCode) -> Self {
-        match code {
-            ErrorCode::Input => Self::Input,
-            ErrorCode::DeviceLost | ErrorCode::NoDevice => Self::Device,
-            ErrorCode::OutOfMemory => Self::Memory,
-            ErrorCode::State => Self::State,
-            ErrorCode::Internal => Self::Internal,
-        }
-    }
-}
-
-/// Why something cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// What kind of thing.
-    pub kind: ProblemKind,
-    /// What was expected and what was found, for people.
-    pub text: String,
-}
-
-impl Problem {
-    /// A problem of a kind.
-    pub fn new(kind: ProblemKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
-    }
-
-    /// A wrong input.
-    pub(super) fn input(text: impl Into<String>) -> Self {
-        Self::new(ProblemKind::Input, text)
-    }
-
-    /// An action that does not fit the state.
-    pub(super) fn state(text: impl Into<String>) -> Self {
-        Self::new(ProblemKind::State, text)
-    }
-}
-
 /// All that a view shows.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -315,6 +233,19 @@ impl State {
             return None;
         };
         models.iter().find(|model| model.id == *id)
+    }
+
+    /// The catalogue's entry whose sample [`open_sample`](super::Session::open_sample) opens: the chosen model's, else
+    /// the first that has one.
+    pub fn sample_entry(&self) -> Option<&CatalogueModel> {
+        let chosen = self.chosen_entry().filter(|model| model.sample.is_some());
+        let CatalogueState::Ready(models) = &self.catalogue else { return None };
+        chosen.or_else(|| models.iter().find(|model| model.sample.is_some()))
+    }
+
+    /// Whether there is a sample to open.
+    pub fn has_sample(&self) -> bool {
+        self.sample_entry().is_some()
     }
 
     /// Whether values and files can be asked for now.
