@@ -66,11 +66,11 @@ impl Session {
                 }
                 Step::OpenModel(revision) => {
                     self.do_now(Doing::OpenModel);
-                    (Task::Model, self.open_model(&mut engines, revision).await)
+                    (Task::Model, self.feed_model(&mut engines, revision).await)
                 }
                 Step::OpenImage(revision) => {
                     self.do_now(Doing::OpenImage);
-                    (Task::Image, self.open_image(&mut engines, revision).await)
+                    (Task::Image, self.feed_image(&mut engines, revision).await)
                 }
                 Step::SetPixelSize(um_per_px) => {
                     self.do_now(Doing::OpenImage);

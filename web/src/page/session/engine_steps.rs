@@ -58,7 +58,7 @@ impl Session {
     }
 
     /// Has the engine read the model.
-    pub(super) async fn open_model(&self, engines: &mut Engines, revision: Revision) -> Turn {
+    pub(super) async fn feed_model(&self, engines: &mut Engines, revision: Revision) -> Turn {
         let Some(source) = self.work.borrow().model.clone() else {
             return Err(Failure::Refused(Problem::state("There is no model.")));
         };
@@ -85,7 +85,7 @@ impl Session {
     }
 
     /// Has the engine decode the image.
-    pub(super) async fn open_image(&self, engines: &mut Engines, revision: Revision) -> Turn {
+    pub(super) async fn feed_image(&self, engines: &mut Engines, revision: Revision) -> Turn {
         // An earlier loss may have used the spare engine up. Before the image is read, requests give nothing away.
         engines.prepare_spare();
         self.spare_is_there(engines).await;
