@@ -1,5 +1,4 @@
 //! The page.
 
 pub mod session;
-#[cfg(target_arch = "wasm32")]
 pub mod view;
