@@ -99,7 +99,7 @@ impl Worker {
         let bytes = Reflect::get(data, &field).ok().and_then(|bytes| bytes.dyn_into::<Uint8Array>().ok());
         // Out of the object, or reading its other fields would copy the bytes.
         if bytes.is_some() {
-            let _ = Reflect::delete_property(data.unchecked_ref(), &field);
+            let _ = Reflect::delete_property::<js_sys::Object>(data.unchecked_ref(), &field);
         }
         match serde_wasm_bindgen::from_value(data.clone()) {
             Ok(Request::Cancel) => {
