@@ -1,5 +1,8 @@
 //! A prediction in steps, which can be left and continued elsewhere.
 
+mod restore;
+mod tiles;
+
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,7 +10,7 @@ use std::ops::Range;
 use burn::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use super::piece::{Part, Piece, PieceError, RunId, hex, shape};
+use super::piece::{Part, Piece, RunId};
 use super::sums::{Plan, Sums};
 use super::{PredictError, PredictOptions, Progress, SlidePrediction, WideSource, check_wide, encode};
 use crate::batch::{LevelInput, MagNetBatch, rows_tensor};
@@ -17,6 +20,7 @@ use crate::level::{Level, PerLevel};
 use crate::model::{MagNet, MagNetConfig, WideFeatures};
 use crate::slide::augment::Dihedral;
 use crate::slide::{NormalizedSlide, PatchReader};
+use tiles::Tiles;
 
 /// The prediction of one slide, step by step.
 ///
@@ -61,15 +65,6 @@ struct Underway {
     /// Vectors of its bins so far, on the device.
     vectors: Vec<Tensor<2>>,
     encoded: usize,
-}
-
-/// The vectors of the wide tiles, on the host.
-struct Tiles {
-    vectors: PerLevel<Matrix>,
-    done: PerLevel<Vec<bool>>,
-    /// No tile of a level before this one is left.
-    next: PerLevel<usize>,
-    count: usize,
 }
 
 impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
@@ -198,27 +193,6 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
         self.finish_block(pass, index, &values);
         let cols = self.config.genes as u32;
         Ok(Some(Piece { run: self.id, pass: pass as u8, part: Part::Block(index as u32), cols, values }))
-    }
-
-    /// Takes over what another run with the same model, image, positions and options finished; `chunk_pixels` may
-    /// differ. What is done already is left as it is. The weights and the pixels are the caller's to compare: a piece
-    /// knows the model's configuration and the image's size.
-    ///
-    /// # Errors
-    /// [`PieceError`] when the piece is not of such a run.
-    pub fn restore(&mut self, piece: Piece) -> Result<(), PieceError> {
-        if piece.run != self.id {
-            let name = |id: &RunId| hex(id.get(..6).unwrap_or_default());
-            return Err(PieceError::OtherRun { expected: name(&self.id), found: name(&piece.run) });
-        }
-        let pass = usize::from(piece.pass);
-        if pass >= self.transforms.len() {
-            return Err(shape("pass", format!("below {}", self.transforms.len()), pass));
-        }
-        match piece.part {
-            Part::Tiles(level, first) => self.restore_tiles(pass, level, first as usize, &piece),
-            Part::Block(block) => self.restore_block(pass, block as usize, piece),
-        }
     }
 
     /// The prediction so far.
@@ -388,120 +362,10 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
             *tiles = None;
         }
     }
-
-    fn restore_tiles(
-        &mut self,
-        pass: usize,
-        level: Level,
-        first: usize,
-        piece: &Piece,
-    ) -> Result<(), PieceError> {
-        let width = self.config.width;
-        if !self.config.wide_levels {
-            return Err(shape("part", "a block (the model has no wide levels)", format!("{level} tiles")));
-        }
-        check_cols(piece, width)?;
-        for other in Level::ALL.into_iter().filter(|&other| other != level) {
-            check_rows(piece, other, 0)?;
-        }
-        let tiles = self.layout().centers.get(level).len();
-        let rows = piece.values.get(level).len() / width.max(1);
-        if rows == 0 || first.checked_add(rows).is_none_or(|end| end > tiles) {
-            let found = format!("{rows} tiles from tile {first} on");
-            return Err(shape("tiles", format!("some of the {tiles} {level} tiles"), found));
-        }
-        // The blocks of the pass may have come first; then nobody reads its tiles.
-        if self.left.get(pass).is_some_and(|&left| left > 0) || (self.wide_once && !self.is_complete()) {
-            let layout = self.layout.borrow();
-            if let Some(set) = self.tiles.get_mut(pass) {
-                let set = set.get_or_insert_with(|| Tiles::new(width, layout));
-                set.fill(level, first, piece.values.get(level));
-            }
-        }
-        Ok(())
-    }
-
-    fn restore_block(&mut self, pass: usize, index: usize, piece: Piece) -> Result<(), PieceError> {
-        let blocks = self.plan.cores.len();
-        if index >= blocks {
-            return Err(shape("block", format!("below {blocks}"), index));
-        }
-        check_cols(&piece, self.config.genes)?;
-        for level in Level::ALL {
-            let predicted = self.config.predicted_levels().contains(&level);
-            let expected =
-                if predicted { self.plan.core_nodes(self.layout.borrow(), index, level).len() } else { 0 };
-            check_rows(&piece, level, expected)?;
-        }
-        if self.done.get(pass * blocks + index) == Some(&false) {
-            self.finish_block(pass, index, &piece.values);
-            self.underway = self.underway.take().filter(|own| (own.pass, own.index) != (pass, index));
-        }
-        Ok(())
-    }
-}
-
-impl Tiles {
-    fn new(width: usize, layout: &SlideLayout) -> Self {
-        let count = |level| if level == Level::Bin { 0 } else { layout.centers.get(level).len() };
-        Self {
-            vectors: PerLevel::from_fn(|level| {
-                let rows = count(level);
-                Matrix { rows, cols: width, values: vec![0.0; rows * width] }
-            }),
-            done: PerLevel::from_fn(|level| vec![false; count(level)]),
-            next: PerLevel::default(),
-            count: 0,
-        }
-    }
-
-    /// The first tiles that are not done, neighbours of one level, at most `chunk`.
-    fn next(&mut self, chunk: impl Fn(Level) -> usize) -> Option<(Level, Range<usize>)> {
-        Level::WIDE.into_iter().find_map(|level| {
-            let done = self.done.get(level);
-            let next = self.next.get_mut(level);
-            while *done.get(*next)? {
-                *next += 1;
-            }
-            let left = done.iter().skip(*next).take(chunk(level)).take_while(|&&done| !done).count();
-            Some((level, *next..*next + left))
-        })
-    }
-
-    /// Notes the vectors of tiles from `first` on; those that are done stay as they are.
-    fn fill(&mut self, level: Level, first: usize, vectors: &[f32]) {
-        let matrix = self.vectors.get_mut(level);
-        let rows = matrix.values.chunks_exact_mut(matrix.cols.max(1)).zip(self.done.get_mut(level));
-        for ((row, done), new) in rows.skip(first).zip(vectors.chunks_exact(matrix.cols.max(1))) {
-            if !*done {
-                row.copy_from_slice(new);
-                *done = true;
-                self.count += 1;
-            }
-        }
-    }
 }
 
 fn transform(transforms: &[Dihedral], pass: usize) -> Dihedral {
     transforms.get(pass).copied().unwrap_or(Dihedral::IDENTITY)
-}
-
-fn check_cols(piece: &Piece, expected: usize) -> Result<(), PieceError> {
-    let found = piece.cols as usize;
-    if found == expected { Ok(()) } else { Err(shape("columns", expected, found)) }
-}
-
-fn check_rows(piece: &Piece, level: Level, expected: usize) -> Result<(), PieceError> {
-    let found = piece.values.get(level).len() / (piece.cols as usize).max(1);
-    if found == expected {
-        return Ok(());
-    }
-    let field = match level {
-        Level::Bin => "bin rows",
-        Level::Spot => "spot rows",
-        Level::Region => "region rows",
-    };
-    Err(shape(field, expected, found))
 }
 
 /// What two runs must share for the pieces of one to fit the other, but for weights and pixels.

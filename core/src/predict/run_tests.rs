@@ -129,7 +129,7 @@ fn an_interrupted_run_continues_to_the_same_bits() {
                 }
                 let mut second = run_of(&config, options);
                 pieces.retain(|_| rng.random_range(0..4) > 0);
-                pieces.sort_by_key(|_| rng.random::<u32>());
+                pieces.sort_by_cached_key(|_| rng.random::<u32>());
                 let repeated: Vec<_> = pieces.iter().take(2).cloned().collect();
                 for piece in pieces.iter().chain(&repeated) {
                     restore(&mut second, piece);
