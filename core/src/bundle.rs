@@ -300,6 +300,20 @@ impl Bundle {
     pub fn weights_sha256(&self) -> String {
         self.weights.digest()
     }
+
+    /// How well a gene was predicted at a level on held-out slides.
+    pub fn held_out_pearson(&self, level: Level, gene: usize) -> Option<f32> {
+        let held_out = self.metadata.held_out.as_ref()?;
+        held_out.levels.get(level).as_ref()?.gene_pearson.get(gene).copied().flatten()
+    }
+
+    /// What the slides behind [`Self::held_out_pearson`] were: those that chose the epoch flatter the model a little.
+    pub fn held_out_name(&self) -> &'static str {
+        match &self.metadata.held_out {
+            Some(held_out) if held_out.selected_on_validation => "validation",
+            _ => "held-out",
+        }
+    }
 }
 
 fn parse_document(json: &str) -> Result<Document, BundleError> {

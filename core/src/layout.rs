@@ -115,7 +115,18 @@ impl SlideLayout {
         hops: usize,
         seed: Option<u64>,
     ) -> impl ExactSizeIterator<Item = Block> + '_ {
-        cut::cut(self, max_core_bins.max(1), seed).into_iter().map(move |core| Block::new(self, core, hops))
+        self.block_cores(max_core_bins, seed).into_iter().map(move |core| self.block(core, hops))
+    }
+
+    /// The core bins of every block of [`SlideLayout::blocks`], ascending within a block. For whoever does not go
+    /// through the blocks in order: building one is far more work than knowing its core.
+    pub fn block_cores(&self, max_core_bins: usize, seed: Option<u64>) -> Vec<Vec<u32>> {
+        cut::cut(self, max_core_bins.max(1), seed)
+    }
+
+    /// The block with the given core bins, ascending, and their halo.
+    pub fn block(&self, core_bins: Vec<u32>, hops: usize) -> Block {
+        Block::new(self, core_bins, hops)
     }
 }
 

@@ -26,6 +26,7 @@ pub mod heatmap;
 pub mod layout;
 pub mod level;
 pub mod loss;
+pub mod map;
 pub mod metrics;
 pub mod model;
 pub mod neighbor_graph;

@@ -13,6 +13,9 @@ use magnet_core::{Bundle, Level, MagNet};
 use crate::error::InputError;
 use crate::files::{read_limited, sha256_bytes};
 
+/// The program's name and version, as they stand in what it writes.
+pub const PROGRAM: &str = concat!("magnet-native ", env!("CARGO_PKG_VERSION"));
+
 /// Largest bundle that is read, in bytes; the paper's model has 0.4 GB.
 const MAX_BYTES: u64 = 8 << 30;
 
@@ -133,33 +136,8 @@ impl ModelFile {
         order
     }
 
-    /// How well a gene was predicted at a level on held-out slides.
-    pub fn held_out_pearson(&self, level: Level, gene: usize) -> Option<f32> {
-        let held_out = self.bundle.metadata.held_out.as_ref()?;
-        held_out.levels.get(level).as_ref()?.gene_pearson.get(gene).copied().flatten()
-    }
-
-    /// What the slides behind [`Self::held_out_pearson`] were: those that chose the epoch flatter the model a little.
-    pub fn held_out_name(&self) -> &'static str {
-        match &self.bundle.metadata.held_out {
-            Some(held_out) if held_out.selected_on_validation => "validation",
-            _ => "held-out",
-        }
-    }
-
     /// What tells a table of predictions where its numbers come from, for `uns/magnet`.
     pub fn provenance(&self) -> Vec<(&'static str, Annotation)> {
-        let metadata = &self.bundle.metadata;
-        let slides = metadata.provenance.training_slides.iter().map(|slide| slide.id.clone()).collect();
-        vec![
-            ("program", Annotation::Text(format!("magnet-native {}", env!("CARGO_PKG_VERSION")))),
-            ("model_sha256", Annotation::Text(self.sha256.clone())),
-            ("weights_sha256", Annotation::Text(self.bundle.weights_sha256())),
-            ("model_code_version", Annotation::Text(metadata.code_version.clone())),
-            ("training_slides", Annotation::Texts(slides)),
-            ("seed", Annotation::Text(metadata.provenance.seed.to_string())),
-            ("units", Annotation::Text(metadata.normalization.unit().to_owned())),
-            ("note", Annotation::Text(magnet_core::heatmap::PREDICTED_NOTE.to_owned())),
-        ]
+        magnet_core::map::provenance(&self.bundle, &self.sha256, PROGRAM)
     }
 }

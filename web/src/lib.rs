@@ -1,6 +1,10 @@
-//! MagNet in a browser tab.
-//!
-//! The engine worker and the page are still to come; this crate keeps the promise that the shared core compiles for
-//! `wasm32-unknown-unknown`, together with the one setting that a browser build needs (random numbers from the page).
+//! MagNet in a browser tab: the engine, which holds the model in a worker of its own, and the page, which draws and
+//! asks.
 
 pub use magnet_core;
+
+pub mod protocol;
+
+#[cfg(target_arch = "wasm32")]
+pub mod engine;
+pub mod page;

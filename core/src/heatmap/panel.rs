@@ -223,34 +223,50 @@ fn draw_backdrop(
     Ok(())
 }
 
-/// Squares take every pixel whose middle they cover, so that neighbours meet without seam or overlap. Where several
-/// fall on one pixel, it shows their mean.
 fn draw_squares(canvas: &mut Canvas, config: &PanelConfig<'_>, side_px: f64, um_per_px: f64, opacity: f32) {
     let (width, height) = (canvas.width() as usize, canvas.height() as usize);
+    let places = config.centers.iter().zip(config.values).map(|(center, &value)| {
+        let x = (center.x - config.view.left_um) / um_per_px;
+        let y = (center.y - config.view.top_um) / um_per_px;
+        (x, y, value)
+    });
+    for (pixel, mean) in square_means((width, height), (side_px, side_px), places).enumerate() {
+        if let Some(mean) = mean {
+            let color = config.color_map.color(config.range.fraction(mean));
+            canvas.blend((pixel % width) as i64, (pixel / width) as i64, color, opacity);
+        }
+    }
+}
+
+/// What each pixel of a picture of `(width, height)` shows of squares with the given centres and values, rows from the
+/// top; `None` where no square is, NaN where one is not known.
+///
+/// Squares take every pixel whose middle they cover, so that neighbours meet without seam or overlap. Where several
+/// fall on one pixel, it shows their mean.
+pub(crate) fn square_means(
+    (width, height): (usize, usize),
+    side_px: (f64, f64),
+    places: impl Iterator<Item = (f64, f64, f32)>,
+) -> impl Iterator<Item = Option<f64>> {
     let mut sums = vec![0.0f64; width * height];
     let mut counts = vec![0u32; width * height];
-    let span = |center: f64, limit: usize| {
+    let span = |center: f64, side_px: f64, limit: usize| {
         let low = (center - side_px / 2.0 + 0.5).floor();
         let high = (center + side_px / 2.0 + 0.5).floor();
         // A square that covers no pixel's middle still shows: on the pixel that holds its own.
         let (low, high) = if high > low { (low, high) } else { (center.floor(), center.floor() + 1.0) };
         low.clamp(0.0, limit as f64) as usize..high.clamp(0.0, limit as f64) as usize
     };
-    for (center, &value) in config.centers.iter().zip(config.values) {
-        let columns = span((center.x - config.view.left_um) / um_per_px, width);
-        for row in span((center.y - config.view.top_um) / um_per_px, height) {
+    for (x, y, value) in places {
+        let columns = span(x, side_px.0, width);
+        for row in span(y, side_px.1, height) {
             for pixel in row * width + columns.start..row * width + columns.end {
                 sums[pixel] += known(value);
                 counts[pixel] += 1;
             }
         }
     }
-    for (pixel, (&sum, &count)) in sums.iter().zip(&counts).enumerate() {
-        if count > 0 {
-            let color = config.color_map.color(config.range.fraction(sum / f64::from(count)));
-            canvas.blend((pixel % width) as i64, (pixel / width) as i64, color, opacity);
-        }
-    }
+    sums.into_iter().zip(counts).map(|(sum, count)| (count > 0).then(|| sum / f64::from(count)))
 }
 
 /// The value as `f64`; infinities count as not known.

@@ -1,22 +1,15 @@
-//! Patches of a slide through the encoders, in pieces that fit in memory.
-
-use std::ops::ControlFlow;
+//! Patches of a slide through the encoders, one chunk at a time.
 
 use burn::tensor::{Device, Tensor};
 
 use super::{PredictError, WideSource};
 use crate::batch::{LevelInput, patches_from_rgb, rows_tensor};
 use crate::coordinates::px_from_um;
-use crate::expression::Matrix;
 use crate::layout::SlideLayout;
-use crate::level::{Level, PerLevel};
-use crate::model::MagNet;
+use crate::level::Level;
+use crate::model::{MagNet, MagNetConfig};
 use crate::slide::PatchReader;
 use crate::slide::augment::Dihedral;
-
-/// Pixels of the patches that pass an encoder together: 80 patches of 112 px, or 3 of 512 px. A ResNet holds some
-/// hundred bytes for each.
-const CHUNK_PIXELS: usize = 1_000_000;
 
 /// What one pass over a slide reads.
 pub(super) struct Slide<'a> {
@@ -48,64 +41,43 @@ impl Slide<'_> {
         Ok(patches_from_rgb(&rgb, centers.len(), side, self.device)?)
     }
 
-    fn chunk(&self, level: Level) -> usize {
-        let side = self.model.config().levels.get(level).patch_px.max(1);
-        (CHUNK_PIXELS / (side * side)).max(1)
+    /// The vectors of some bins.
+    ///
+    /// # Shapes
+    /// - output: `[N,D]`
+    pub(super) fn bins(&self, nodes: &[u32]) -> Result<Tensor<2>, PredictError> {
+        let patches = self.patches(Level::Bin, nodes)?;
+        Ok(self.model.encode(Level::Bin, &LevelInput::Patches(patches))?)
     }
-}
 
-/// The vectors of some bins, in their order.
-///
-/// # Shapes
-/// - output: `[N,D]`
-pub(super) fn bins(slide: &Slide<'_>, nodes: &[u32]) -> Result<Tensor<2>, PredictError> {
-    let mut parts = Vec::new();
-    for chunk in nodes.chunks(slide.chunk(Level::Bin)) {
-        let patches = slide.patches(Level::Bin, chunk)?;
-        parts.push(slide.model.encode(Level::Bin, &LevelInput::Patches(patches))?);
-    }
-    if parts.is_empty() {
-        return Err(crate::batch::BatchError::Empty { what: "bins of the block" }.into());
-    }
-    Ok(Tensor::cat(parts, 0))
-}
-
-/// The vectors of all wide tiles of the slide, `[S,D]` and `[R,D]`; none if `step` breaks off. A single-level model has
-/// none, which is an empty matrix.
-pub(super) async fn wide_levels(
-    slide: &Slide<'_>,
-    wide: WideSource<'_>,
-    step: &mut impl FnMut(usize) -> ControlFlow<()>,
-) -> Result<Option<PerLevel<Matrix>>, PredictError> {
-    let mut vectors = PerLevel::<Matrix>::default();
-    if !slide.model.config().wide_levels {
-        return Ok(Some(vectors));
-    }
-    let width = slide.model.config().width;
-    for level in Level::WIDE {
-        let tiles = slide.layout.centers.get(level).len();
-        let mut values = Vec::with_capacity(tiles * width);
-        let nodes: Vec<u32> = (0..tiles as u32).collect();
-        for chunk in nodes.chunks(slide.chunk(level)) {
-            let input = match wide {
-                WideSource::Patches => LevelInput::Patches(slide.patches(level, chunk)?),
-                WideSource::Frozen(encoder) => {
-                    LevelInput::Features(encoder.features(slide.patches(level, chunk)?))
-                }
-                WideSource::Features { spot, region } => {
-                    let features = if level == Level::Spot { spot } else { region };
-                    LevelInput::Features(rows_tensor(features, chunk, level, slide.device)?)
-                }
-            };
-            // Reading back after every piece keeps a GPU's queue short and gives the caller its turn.
-            values.extend(self::values(slide.model.encode(level, &input)?).await?);
-            if step(chunk.len()).is_break() {
-                return Ok(None);
+    /// The vectors of some tiles of a wide level.
+    ///
+    /// # Shapes
+    /// - output: `[N,D]`
+    pub(super) fn tiles(
+        &self,
+        level: Level,
+        wide: WideSource<'_>,
+        nodes: &[u32],
+    ) -> Result<Tensor<2>, PredictError> {
+        let input = match wide {
+            WideSource::Patches => LevelInput::Patches(self.patches(level, nodes)?),
+            WideSource::Frozen(encoder) => {
+                LevelInput::Features(encoder.features(self.patches(level, nodes)?))
             }
-        }
-        *vectors.get_mut(level) = Matrix { rows: tiles, cols: width, values };
+            WideSource::Features { spot, region } => {
+                let features = if level == Level::Spot { spot } else { region };
+                LevelInput::Features(rows_tensor(features, nodes, level, self.device)?)
+            }
+        };
+        Ok(self.model.encode(level, &input)?)
     }
-    Ok(Some(vectors))
+}
+
+/// How many patches of a level make up `chunk_pixels`; at least one.
+pub(super) fn chunk_patches(config: &MagNetConfig, level: Level, chunk_pixels: usize) -> usize {
+    let side = config.levels.get(level).patch_px.max(1);
+    (chunk_pixels / side.saturating_mul(side)).max(1)
 }
 
 /// The values of a tensor, row-major.

@@ -3,21 +3,31 @@
 //! The wide tiles are few, so each is encoded once and its vector kept on the host. The bins come block by block: a
 //! block's core and halo are read, encoded once, mixed, and only the core is kept. Memory is therefore that of one
 //! block, of one vector per wide tile, and of the predictions themselves.
+//!
+//! [`PredictRun`] does this in steps and hands out what is finished, so that a program that may lose its device can
+//! continue elsewhere; [`predict_slide`] is the plain loop over it.
 
 mod encode;
+mod piece;
+mod places;
+mod run;
+mod sums;
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
-use crate::batch::{self, LevelInput, MagNetBatch, rows_tensor};
+use crate::batch;
 use crate::coordinates::{SlidePx, px_from_um, um_from_px};
 use crate::expression::Matrix;
-use crate::layout::{Block, LayoutError, SlideLayout};
+use crate::layout::{LayoutError, SlideLayout};
 use crate::level::{Level, PerLevel};
 use crate::model::{self, FrozenEncoder, MagNet, MagNetConfig, WideFeatures};
-use crate::slide::augment::Dihedral;
-use crate::slide::{NormalizedSlide, PatchReader, SlideError};
+use crate::slide::{PatchReader, SlideError};
+
+pub use piece::{Piece, PieceError};
+pub use places::{Places, TissueError, tissue_places};
+pub use run::PredictRun;
 
 /// Where the wide levels' features of one slide come from.
 #[derive(Debug, Clone, Copy)]
@@ -50,14 +60,17 @@ impl WideSource<'_> {
 pub struct PredictOptions {
     /// Core bins of a block, at most. It changes memory and speed, never a prediction.
     pub block_bins: usize,
+    /// Pixels of the patches that pass an encoder together, at most: 1,000,000 are 80 patches of 112 px, or 3 of
+    /// 512 px. A ResNet holds some hundred bytes for each. It changes memory and speed, never a prediction.
+    pub chunk_pixels: usize,
     /// Average over the eight turns and flips of every patch: eight times the work.
     pub dihedral_average: bool,
 }
 
 impl Default for PredictOptions {
-    /// 256 bins a block, no averaging.
+    /// 256 bins a block, a million pixels, no averaging.
     fn default() -> Self {
-        Self { block_bins: 256, dihedral_average: false }
+        Self { block_bins: 256, chunk_pixels: 1_000_000, dihedral_average: false }
     }
 }
 
@@ -76,6 +89,9 @@ pub struct Progress {
     pub bins_done: usize,
     /// Core bins to predict.
     pub bins_total: usize,
+    /// Work done in the block that is under way, in core bins: these are encoded, not predicted, and not among
+    /// `bins_done`.
+    pub bins_underway: usize,
 }
 
 /// The predictions of one slide, in label units.
@@ -129,6 +145,9 @@ pub enum PredictError {
         /// Columns given.
         found_width: usize,
     },
+    /// A step with another model than the run was planned for.
+    #[error("model: expected one of the configuration that the run was planned for, found another")]
+    OtherModel,
     /// The device did not give its results back.
     #[error("the device did not return the result: {0}")]
     Device(String),
@@ -167,77 +186,14 @@ pub async fn predict_slide(
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<SlidePrediction, PredictError> {
     check_wide(model.config(), layout, wide)?;
-    let normalized = NormalizedSlide::new(reader, model.config().stain_normalization)?;
-    let reader: &dyn PatchReader = &normalized;
-    let passes: &[Dihedral] =
-        if options.dihedral_average { &Dihedral::ALL } else { std::slice::from_ref(&Dihedral::IDENTITY) };
-    let mut sums = Sums::new(model.config(), layout);
-    let mut at = planned(model.config(), layout, wide, options, passes.len());
-    let mut wide_vectors = None;
-    let mut stopped = progress(at).is_break();
-    'passes: for (pass, &transform) in passes.iter().enumerate() {
-        if stopped {
-            break;
-        }
-        // Features of a file are the same in every pass.
-        if wide_vectors.is_none() || !matches!(wide, WideSource::Features { .. }) {
-            let mut step = |tiles: usize| {
-                at.tiles_done += tiles;
-                progress(at)
-            };
-            let slide = encode::Slide { model, reader, layout, transform, device };
-            wide_vectors = encode::wide_levels(&slide, wide, &mut step).await?;
-        }
-        // No vectors: cancelled half-way.
-        let Some(vectors) = &wide_vectors else { break };
-        for block in layout.blocks(options.block_bins, model.config().graph.layers, None) {
-            let slide = encode::Slide { model, reader, layout, transform, device };
-            let values = predict_block(&slide, &block, vectors).await?;
-            sums.add(&block, &values, pass);
-            at.blocks_done += 1;
-            at.bins_done += block.core.bin;
-            stopped = progress(at).is_break();
-            if stopped {
-                break 'passes;
-            }
-        }
+    let mut run = PredictRun::new(model.config(), reader, layout, options)?;
+    run.use_source(model, wide)?;
+    let mut stopped = progress(run.progress()).is_break();
+    while !stopped && !run.is_complete() {
+        run.step(model, wide, device).await?;
+        stopped = progress(run.progress()).is_break();
     }
-    let complete = at.blocks_done == at.blocks_total;
-    Ok(sums.finish(complete))
-}
-
-/// The predictions of a block's core nodes, row-major per level.
-async fn predict_block(
-    slide: &encode::Slide<'_>,
-    block: &Block,
-    wide_vectors: &PerLevel<Matrix>,
-) -> Result<PerLevel<Vec<f32>>, PredictError> {
-    let inputs = PerLevel {
-        bin: LevelInput::Encoded(encode::bins(slide, &block.nodes.bin)?),
-        spot: wide_rows(slide, block, wide_vectors, Level::Spot)?,
-        region: wide_rows(slide, block, wide_vectors, Level::Region)?,
-    };
-    let batch = MagNetBatch::from_block(block, inputs, None, slide.device)?;
-    let PerLevel { bin, spot, region } = slide.model.forward(&batch)?;
-    Ok(PerLevel {
-        bin: encode::values(bin).await?,
-        spot: encode::values(spot).await?,
-        region: encode::values(region).await?,
-    })
-}
-
-/// The vectors of a block's tiles. The single-level model reads none, but a batch has its rows.
-fn wide_rows(
-    slide: &encode::Slide<'_>,
-    block: &Block,
-    vectors: &PerLevel<Matrix>,
-    level: Level,
-) -> Result<LevelInput, PredictError> {
-    let nodes = block.nodes.get(level);
-    if slide.model.config().wide_levels {
-        return Ok(LevelInput::Encoded(rows_tensor(vectors.get(level), nodes, level, slide.device)?));
-    }
-    Ok(LevelInput::Encoded(Tensor::zeros([nodes.len(), slide.model.config().width], slide.device)))
+    Ok(run.into_prediction())
 }
 
 fn check_wide(config: &MagNetConfig, layout: &SlideLayout, wide: WideSource<'_>) -> Result<(), PredictError> {
@@ -286,79 +242,12 @@ fn check_wide(config: &MagNetConfig, layout: &SlideLayout, wide: WideSource<'_>)
     }
 }
 
-fn planned(
-    config: &MagNetConfig,
-    layout: &SlideLayout,
-    wide: WideSource<'_>,
-    options: PredictOptions,
-    passes: usize,
-) -> Progress {
-    let tile_passes = if matches!(wide, WideSource::Features { .. }) { 1 } else { passes };
-    let tiles = if config.wide_levels { layout.centers.spot.len() + layout.centers.region.len() } else { 0 };
-    Progress {
-        tiles_total: tiles * tile_passes,
-        blocks_total: layout.blocks(options.block_bins, config.graph.layers, None).len() * passes,
-        bins_total: layout.centers.bin.len() * passes,
-        ..Progress::default()
-    }
-}
-
-/// Predictions summed over the passes.
-struct Sums {
-    values: PerLevel<Matrix>,
-    passes: PerLevel<Vec<usize>>,
-}
-
-impl Sums {
-    fn new(config: &MagNetConfig, layout: &SlideLayout) -> Self {
-        let rows = |level| {
-            if config.predicted_levels().contains(&level) { layout.centers.get(level).len() } else { 0 }
-        };
-        let matrix = |rows| Matrix { rows, cols: config.genes, values: vec![0.0; rows * config.genes] };
-        Self {
-            values: PerLevel::from_fn(|level| matrix(rows(level))),
-            passes: PerLevel::from_fn(|level| vec![0; rows(level)]),
-        }
-    }
-
-    /// Adds a block's core rows. A tile that two blocks share is predicted by both, alike; the first one counts.
-    fn add(&mut self, block: &Block, predicted: &PerLevel<Vec<f32>>, pass: usize) {
-        for level in Level::ALL {
-            let sums = self.values.get_mut(level);
-            let passes = self.passes.get_mut(level);
-            let rows = predicted.get(level).chunks_exact(sums.cols.max(1));
-            for (&node, row) in block.nodes.get(level).iter().take(*block.core.get(level)).zip(rows) {
-                let node = node as usize;
-                let Some(done) = passes.get_mut(node).filter(|done| **done == pass) else { continue };
-                *done += 1;
-                let sum = sums.values.iter_mut().skip(node * sums.cols).take(sums.cols);
-                sum.zip(row).for_each(|(sum, value)| *sum += value);
-            }
-        }
-    }
-
-    fn finish(mut self, complete: bool) -> SlidePrediction {
-        for level in Level::ALL {
-            let matrix = self.values.get_mut(level);
-            for (row, &passes) in
-                matrix.values.chunks_exact_mut(matrix.cols.max(1)).zip(self.passes.get(level))
-            {
-                // No pass: 0 / 0 marks the row as NaN.
-                row.iter_mut().for_each(|value| *value /= passes as f32);
-            }
-        }
-        SlidePrediction {
-            values: self.values,
-            predicted: self.passes.map(|passes| passes.iter().map(|&count| count > 0).collect()),
-            complete,
-        }
-    }
-}
-
 /// Where the nodes of a level lie on the image, in full-resolution pixels.
 pub fn centers_px(layout: &SlideLayout, level: Level, um_per_px: f64) -> Vec<SlidePx> {
     layout.centers.get(level).iter().map(|&center| px_from_um(center, um_per_px)).collect()
 }
 
+#[cfg(test)]
+mod run_tests;
 #[cfg(test)]
 mod tests;

@@ -8,14 +8,14 @@ use crate::model::{CrossLevelConfig, DepthConfig, GraphConfig, PatchEncoderConfi
 use crate::slide::SlideImage;
 
 /// The CPU device answers at once, so one poll is enough.
-fn ready<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("the CPU device waited"),
     }
 }
 
-fn config() -> MagNetConfig {
+pub(super) fn config() -> MagNetConfig {
     let level = |tile_um, patch_px| LevelGeometry { tile_um, patch_um: tile_um, patch_px };
     MagNetConfig {
         levels: PerLevel { bin: level(8.0, 8), spot: level(24.0, 12), region: level(48.0, 16) },
@@ -35,14 +35,14 @@ fn config() -> MagNetConfig {
     }
 }
 
-fn slide() -> SlideImage {
+pub(super) fn slide() -> SlideImage {
     let rgb = (0..96u32)
         .flat_map(|y| (0..96u32).flat_map(move |x| [(x * 2) as u8, (y * 2) as u8, ((x * y) % 251) as u8]))
         .collect();
     SlideImage::new(96, 96, rgb, 1.0).unwrap()
 }
 
-fn bins() -> Vec<SlidePx> {
+pub(super) fn bins() -> Vec<SlidePx> {
     (0..144).map(|i| SlidePx { x: f64::from(i % 12) * 8.0 + 4.0, y: f64::from(i / 12) * 8.0 + 4.0 }).collect()
 }
 
@@ -60,7 +60,7 @@ fn go_on(_: Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-fn assert_close(a: &Matrix, b: &Matrix) {
+pub(super) fn assert_close(a: &Matrix, b: &Matrix) {
     assert_eq!((a.rows, a.cols), (b.rows, b.cols));
     for (index, (a, b)) in a.values.iter().zip(&b.values).enumerate() {
         assert!((a - b).abs() < 1e-4, "value {index}: {a} against {b}");
@@ -85,7 +85,7 @@ fn predictions_do_not_depend_on_the_size_of_the_blocks() {
 fn progress_counts_up_to_its_totals() {
     let model = config().init(&Device::flex()).unwrap();
     let mut steps = Vec::new();
-    predict(&model, PredictOptions { block_bins: 40, dihedral_average: true }, |at| {
+    predict(&model, PredictOptions { block_bins: 40, dihedral_average: true, ..Default::default() }, |at| {
         steps.push(at);
         ControlFlow::Continue(())
     });

@@ -1,5 +1,7 @@
 //! Square patches around points of a slide, whatever holds its pixels.
 
+use std::sync::Arc;
+
 use super::error::SlideError;
 use super::slide_image::SlideImage;
 use crate::coordinates::SlidePx;
@@ -93,6 +95,35 @@ pub trait PatchReader: Sync {
 }
 
 impl<R: PatchReader + ?Sized> PatchReader for &R {
+    fn width_px(&self) -> u32 {
+        (**self).width_px()
+    }
+
+    fn height_px(&self) -> u32 {
+        (**self).height_px()
+    }
+
+    fn um_per_px(&self) -> f64 {
+        (**self).um_per_px()
+    }
+
+    fn read_patch(
+        &self,
+        center: SlidePx,
+        side_um: f64,
+        out_px: usize,
+        out: &mut [u8],
+    ) -> Result<(), SlideError> {
+        (**self).read_patch(center, side_um, out_px, out)
+    }
+
+    fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {
+        (**self).thumbnail(max_side_px)
+    }
+}
+
+/// One slide in the hands of several owners.
+impl<R: PatchReader + Send + ?Sized> PatchReader for Arc<R> {
     fn width_px(&self) -> u32 {
         (**self).width_px()
     }
@@ -231,6 +262,20 @@ mod tests {
         let single: Vec<u8> =
             centers.iter().flat_map(|c| patch(&image, c.x, c.y, 9.0, 6).into_iter().flatten()).collect();
         assert_eq!(all, single);
+    }
+
+    #[test]
+    fn a_shared_slide_reads_as_the_slide_itself() {
+        let image = ramp(50, 40, 0.7);
+        let shared = Arc::new(image.clone());
+        let center = [SlidePx { x: 12.5, y: 30.0 }];
+        assert_eq!(
+            (shared.width_px(), shared.height_px(), PatchReader::um_per_px(&shared)),
+            (image.width_px(), image.height_px(), image.um_per_px())
+        );
+        let reader: &dyn PatchReader = &shared;
+        assert_eq!(reader.read_patches(&center, 9.0, 6), image.read_patches(&center, 9.0, 6));
+        assert_eq!(reader.thumbnail(20), image.thumbnail(20));
     }
 
     #[test]

@@ -12,12 +12,12 @@ use cubecl::future::block_on;
 use magnet_core::Level;
 use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
+use magnet_core::map::PredictedMap;
 use magnet_core::predict::{
-    PredictOptions, Progress, SlidePrediction, centers_px, layout_of_bins, predict_slide,
+    Places, PredictOptions, Progress, SlidePrediction, TissueError, centers_px, layout_of_bins,
+    predict_slide, tissue_places,
 };
-use magnet_core::slide::{
-    DecodeLimits, PatchReader, SlideImage, TissueMask, TissueMaskConfig, decode, tissue_grid,
-};
+use magnet_core::slide::{DecodeLimits, PatchReader, SlideImage, decode};
 use serde_json::json;
 
 use crate::cli::PredictArgs;
@@ -26,14 +26,10 @@ use crate::device;
 use crate::error::{InputError, Interrupted};
 use crate::files::{OutputFolder, Overwrite, read_limited, sha256_bytes};
 use crate::interrupt;
-use crate::model_file::ModelFile;
-
-pub use positions::Positions;
+use crate::model_file::{ModelFile, PROGRAM};
 
 /// Largest image file that is read, in bytes.
 const MAX_IMAGE_BYTES: u64 = 16 << 30;
-/// Part of a tile that must be tissue for the tile to be predicted.
-const TISSUE_FRACTION: f64 = 0.5;
 /// Maps drawn when no gene is named.
 const DEFAULT_MAPS: usize = 4;
 
@@ -65,7 +61,7 @@ pub fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<()> {
     let image = read_image(&args.image, args.mpp, console)?;
     let places = match &args.positions {
         Some(path) => positions::read(path, image.slide.width_px(), image.slide.height_px())?,
-        None => tissue_positions(&image.slide, &model, &args.image)?,
+        None => places_on_tissue(&image.slide, &model, &args.image)?,
     };
     let config = model.model.config();
     let layout = layout_of_bins(&places.centers_px, image.slide.um_per_px(), config)?;
@@ -80,17 +76,21 @@ pub fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<()> {
     let prediction = predict_with_bar(&model, &image.slide, &layout, None, options, &chosen.device, console)?;
     let seconds = began.elapsed().as_secs_f64();
     let values = prediction.values.get(level);
-    let written = write::LevelOutput {
-        model: &model,
-        image: &image,
-        image_path: &args.image,
+    let map = PredictedMap {
+        bundle: &model.bundle,
+        model_sha256: &model.sha256,
+        program: PROGRAM,
+        slide_name: &args.image.file_stem().unwrap_or_default().to_string_lossy(),
+        image_sha256: &image.sha256,
+        um_per_px: image.slide.um_per_px(),
         level,
-        names: level_names(&places, &layout, level),
+        names: &places.level_names(&layout, level),
         centers_um: layout.centers.get(level),
-        centers_px: centers_px(&layout, level, image.slide.um_per_px()),
+        centers_px: &centers_px(&layout, level, image.slide.um_per_px()),
         values,
-    }
-    .write(output.path(), &genes)?;
+        complete: prediction.complete,
+    };
+    let written = write::write(&map, &image.slide, output.path(), &genes)?;
     output.commit()?;
     report(args, console, &model, &genes, values, seconds, &written)
 }
@@ -171,38 +171,17 @@ pub fn read_image(path: &Path, mpp: Option<f64>, console: &Console) -> anyhow::R
 }
 
 /// The tiles of the model's bin size that lie on tissue.
-fn tissue_positions(slide: &SlideImage, model: &ModelFile, path: &Path) -> anyhow::Result<Positions> {
-    let tile_um = model.model.config().levels.bin.tile_um;
-    let mask = TissueMask::find(slide, &TissueMaskConfig::default())?;
-    let grid = tissue_grid(&mask, tile_um, TISSUE_FRACTION)?;
-    if grid.is_empty() {
-        let (width, height) = mask.slide_um();
-        return Err(InputError::in_file(
+fn places_on_tissue(slide: &SlideImage, model: &ModelFile, path: &Path) -> anyhow::Result<Places> {
+    tissue_places(slide, model.model.config()).map_err(|error| match error {
+        TissueError::NoTissue { tile_um, width_um, height_um } => InputError::in_file(
             path,
             "tissue",
             format!("stained tissue on tiles of {tile_um} µm (or places to predict, as --positions)"),
-            format!("none on {width:.0} × {height:.0} µm; is the pixel size right?"),
+            format!("none on {width_um:.0} × {height_um:.0} µm; is the pixel size right?"),
         )
-        .into());
-    }
-    let um_per_px = slide.um_per_px();
-    let names = grid
-        .iter()
-        .map(|center| {
-            let tile = magnet_core::coordinates::tile_from_um(*center, tile_um);
-            format!("r{}c{}", tile.row, tile.col)
-        })
-        .collect();
-    let centers_px =
-        grid.iter().map(|&center| magnet_core::coordinates::px_from_um(center, um_per_px)).collect();
-    Ok(Positions { names, centers_px })
-}
-
-fn level_names(places: &Positions, layout: &SlideLayout, level: Level) -> Vec<String> {
-    match level {
-        Level::Bin => places.names.clone(),
-        _ => (0..layout.centers.get(level).len()).map(|tile| format!("{level}-{tile}")).collect(),
-    }
+        .into(),
+        TissueError::Slide(error) => error.into(),
+    })
 }
 
 /// Predicts with a progress bar; Ctrl-C ends it with nothing written.

@@ -3,20 +3,12 @@
 use std::path::Path;
 
 use magnet_core::coordinates::SlidePx;
+use magnet_core::predict::Places;
 
 use crate::error::InputError;
 
 /// Most positions that a table may name; a slide of 2 µm bins has about 11 million.
 const MAX_POSITIONS: usize = 20_000_000;
-
-/// Places on a slide with their names.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Positions {
-    /// Barcode of each place, or `bin-<row of the table>`.
-    pub names: Vec<String>,
-    /// Centres in full-resolution pixels.
-    pub centers_px: Vec<SlidePx>,
-}
 
 /// Which columns hold what.
 struct Columns {
@@ -32,7 +24,7 @@ struct Columns {
 ///
 /// # Errors
 /// [`InputError`] naming the row and column of the first value that is not a position on the image.
-pub fn read(path: &Path, width_px: u32, height_px: u32) -> anyhow::Result<Positions> {
+pub fn read(path: &Path, width_px: u32, height_px: u32) -> anyhow::Result<Places> {
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     Ok(parse(path, &bytes, width_px, height_px)?)
 }
@@ -41,7 +33,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> InputError {
     InputError::in_file(path, "file", "a readable CSV table", error)
 }
 
-fn parse(path: &Path, bytes: &[u8], width_px: u32, height_px: u32) -> Result<Positions, InputError> {
+fn parse(path: &Path, bytes: &[u8], width_px: u32, height_px: u32) -> Result<Places, InputError> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     let mut record = csv::StringRecord::new();
     let bad_table =
@@ -58,7 +50,7 @@ fn parse(path: &Path, bytes: &[u8], width_px: u32, height_px: u32) -> Result<Pos
     } else {
         columns_of(path, &header)?
     };
-    let mut positions = Positions::default();
+    let mut positions = Places::default();
     let mut line = 1usize;
     let mut have_record = headless || reader.read_record(&mut record).map_err(bad_table)?;
     if !headless {
@@ -138,7 +130,7 @@ fn number(
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<Positions, InputError> {
+    fn parsed(text: &str) -> Result<Places, InputError> {
         parse(Path::new("p.csv"), text.as_bytes(), 1000, 500)
     }
 

@@ -1,0 +1,170 @@
+//! One level of one predicted slide as files: the same bytes from every program.
+//!
+//! Rows that were not predicted, in a run that was ended early, stay in the tables as empty cells or NaN, are left out
+//! of GeoJSON and the overlay and grey in the figure; the provenance says how many there are.
+
+mod geojson;
+mod picture;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Value, json};
+
+use crate::anndata::Annotation;
+use crate::bundle::Bundle;
+use crate::coordinates::{SlidePx, SlideUm};
+use crate::expression::Matrix;
+use crate::heatmap::{ColorMap, PREDICTED_NOTE, ValueRange};
+use crate::level::Level;
+
+/// Part of the values that the colours leave out at either end, so that a few bins do not flatten the map.
+const CLIPPED: f64 = 0.01;
+
+/// Longer side of a map unless somebody chooses another, in pixels.
+pub const MAP_SIDE_PX: u32 = 1400;
+
+/// The predictions of one level of one slide, with what makes them understood.
+#[derive(Debug, Clone, Copy)]
+pub struct PredictedMap<'a> {
+    /// The model.
+    pub bundle: &'a Bundle,
+    /// SHA-256 of the model's file, lower-case hexadecimal.
+    pub model_sha256: &'a str,
+    /// The program that predicted and its version, such as `magnet-native 0.1.0`.
+    pub program: &'a str,
+    /// The slide's name for people: its file name without the extension.
+    pub slide_name: &'a str,
+    /// SHA-256 of the image file, lower-case hexadecimal.
+    pub image_sha256: &'a str,
+    /// Side of a pixel of the image, in µm.
+    pub um_per_px: f64,
+    /// Which level.
+    pub level: Level,
+    /// Name of each node.
+    pub names: &'a [String],
+    /// Centre of each node, in µm.
+    pub centers_um: &'a [SlideUm],
+    /// Centre of each node, in full-resolution pixels.
+    pub centers_px: &'a [SlidePx],
+    /// `[N,G]` predictions in label units; NaN where a node was not predicted.
+    pub values: &'a Matrix,
+    /// Whether the run reached its end.
+    pub complete: bool,
+}
+
+/// How a map is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MapStyle {
+    /// What the ends of the colour map stand for.
+    pub range: ValueRange,
+    /// The colour map.
+    pub color_map: ColorMap,
+    /// How opaque the tiles are: 0 is invisible, 1 hides the tissue.
+    pub opacity: f32,
+    /// Longer side of the map, in pixels (16 to 8192).
+    pub max_side_px: u32,
+}
+
+impl MapStyle {
+    /// Viridis over the given range, slightly transparent, [`MAP_SIDE_PX`] long.
+    pub fn new(range: ValueRange) -> Self {
+        Self { range, color_map: ColorMap::default(), opacity: 0.85, max_side_px: MAP_SIDE_PX }
+    }
+}
+
+impl PredictedMap<'_> {
+    /// The values between which colours run unless somebody chooses others; see [`value_range`].
+    pub fn value_range(&self, gene: usize) -> ValueRange {
+        value_range(self.gene_values(gene).unwrap_or_default())
+    }
+
+    /// Where the numbers come from, as JSON: the keys of `uns/magnet`, the slide's name, and how much of it was
+    /// predicted.
+    pub fn provenance(&self) -> Value {
+        let model = provenance(self.bundle, self.model_sha256, self.program);
+        let mut fields: serde_json::Map<String, Value> =
+            model.into_iter().map(|(key, value)| (key.to_owned(), json_of(value))).collect();
+        fields.extend(self.run_provenance().into_iter().map(|(key, value)| (key.to_owned(), json_of(value))));
+        fields.insert("slide".into(), json!(self.slide_name));
+        fields.insert("complete".into(), json!(self.complete));
+        fields.insert("rows".into(), json!(self.values.rows));
+        fields.insert("rows_predicted".into(), json!(self.rows_predicted()));
+        Value::Object(fields)
+    }
+
+    /// What `uns/magnet` says beside [`provenance`].
+    fn run_provenance(&self) -> [(&'static str, Annotation); 3] {
+        [
+            ("level", Annotation::Text(self.level.to_string())),
+            ("image_sha256", Annotation::Text(self.image_sha256.to_owned())),
+            ("um_per_px", Annotation::Number(self.um_per_px)),
+        ]
+    }
+
+    fn symbol(&self, gene: usize) -> &str {
+        self.bundle.metadata.panel.symbols.get(gene).map_or("", String::as_str)
+    }
+
+    /// The predictions of a gene; `None` for one that the model does not predict.
+    fn gene_values(&self, gene: usize) -> Option<Vec<f32>> {
+        (gene < self.values.cols).then(|| self.values.column(gene))
+    }
+
+    fn tile_um(&self) -> f64 {
+        self.bundle.metadata.config.levels.get(self.level).tile_um
+    }
+
+    fn is_predicted(&self, row: usize) -> bool {
+        self.values.row(row).iter().any(|value| !value.is_nan())
+    }
+
+    fn rows_predicted(&self) -> usize {
+        (0..self.values.rows).filter(|&row| self.is_predicted(row)).count()
+    }
+}
+
+/// The values between which the colours of a map run by default: the middle 98 % of those that are known.
+pub fn value_range(values: impl IntoIterator<Item = f32>) -> ValueRange {
+    ValueRange::of(values, CLIPPED, 1.0 - CLIPPED)
+}
+
+/// What tells a table of predictions which model its numbers come from, for `uns/magnet`. `program` is the name and
+/// version of the one that writes.
+pub fn provenance(bundle: &Bundle, model_sha256: &str, program: &str) -> Vec<(&'static str, Annotation)> {
+    let metadata = &bundle.metadata;
+    let slides = metadata.provenance.training_slides.iter().map(|slide| slide.id.clone()).collect();
+    vec![
+        ("program", Annotation::Text(program.to_owned())),
+        ("model_sha256", Annotation::Text(model_sha256.to_owned())),
+        ("weights_sha256", Annotation::Text(bundle.weights_sha256())),
+        ("model_code_version", Annotation::Text(metadata.code_version.clone())),
+        ("training_slides", Annotation::Texts(slides)),
+        ("seed", Annotation::Text(metadata.provenance.seed.to_string())),
+        ("units", Annotation::Text(metadata.normalization.unit().to_owned())),
+        ("note", Annotation::Text(PREDICTED_NOTE.to_owned())),
+    ]
+}
+
+/// An annotation as JSON.
+fn json_of(annotation: Annotation) -> Value {
+    match annotation {
+        Annotation::Text(text) => json!(text),
+        Annotation::Number(number) => json!(number),
+        Annotation::Integer(integer) => json!(integer),
+        Annotation::Flag(flag) => json!(flag),
+        Annotation::Texts(texts) => json!(texts),
+        Annotation::Numbers(numbers) => json!(numbers),
+        Annotation::Image(image) => json!({ "height": image.height, "width": image.width }),
+        Annotation::Group(children) => {
+            Value::Object(children.into_iter().map(|(key, value)| (key, json_of(value))).collect())
+        }
+    }
+}
+
+/// A gene's symbol as a file name: symbols like `HLA-A` stay, anything else unusual becomes `_`.
+pub fn gene_file_name(symbol: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let name: String = symbol.chars().map(safe).collect();
+    name.trim_start_matches('.').to_owned()
+}

@@ -1,0 +1,128 @@
+// What the tests put into the page, made anew in each run: a tile cut from the sample, wrong files, and the maps that
+// the command line predicts for the same tile and model.
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { claimingPng, encodePng } from "./png.js";
+import { parseCsv } from "./viewer.js";
+
+const here = dirname(fileURLToPath(import.meta.url));
+export const ROOT = resolve(here, "../..");
+export const DIST = process.env.MAGNET_DIST ?? join(ROOT, "dist");
+export const OUTPUT = join(here, "output");
+export const MODELS = join(DIST, "models");
+
+/** µm per pixel of the tile, which its file does not say. */
+export const UM_PER_PX = 0.5;
+const TILE_PX = 512;
+
+export const catalogue = () => JSON.parse(readFileSync(join(MODELS, "catalogue.json"), "utf8"));
+
+/** The model on synthetic tissue, which is small: the one that the tests run. */
+export const model = () => catalogue().models.find(({ id }) => id === "synthetic");
+
+const native = () => {
+  const target = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");
+  const path = process.env.MAGNET_NATIVE ?? join(target, "release", "magnet-native");
+  if (!existsSync(path)) throw new Error(`no ${path}: cargo build --release -p magnet-native`);
+  return path;
+};
+
+/** Writes all files; `page` is any page of a browser, which decodes the sample. */
+export async function prepare(page) {
+  rmSync(OUTPUT, { recursive: true, force: true });
+  mkdirSync(join(OUTPUT, "files"), { recursive: true });
+  const file = (name, bytes) => {
+    const path = join(OUTPUT, "files", name);
+    writeFileSync(path, bytes);
+    return path;
+  };
+  const { file: bundleName, sample } = model();
+  const sampleBytes = readFileSync(join(MODELS, sample.file));
+  const bundle = join(MODELS, bundleName);
+  const bundleBytes = readFileSync(bundle);
+  const tileBytes = await crop(page, sampleBytes, TILE_PX);
+  const tile = file("tile.png", tileBytes);
+  return {
+    bundle,
+    tile,
+    jpegTile: file("tile.jpg", await crop(page, sampleBytes, TILE_PX, "image/jpeg")),
+    large: file("large.png", await placedTile(page, tileBytes, 10_000)),
+    wrong: {
+      text: file("text.png", "This is a text file.\n"),
+      truncated: file("truncated.jpg", sampleBytes.subarray(0, Math.floor(sampleBytes.length / 3))),
+      huge: file("huge.png", claimingPng(65_535)),
+      version: file("version.safetensors", otherVersion(bundleBytes)),
+      damaged: file("damaged.safetensors", bundleBytes.subarray(0, Math.floor(bundleBytes.length / 2))),
+    },
+    native: (level) => predictNatively(bundle, tile, level),
+  };
+}
+
+async function crop(page, bytes, side, type = "image/png") {
+  const made = await page.evaluate(
+    async ([base64, size, mediaType]) => {
+      const binary = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+      const whole = await createImageBitmap(new Blob([binary]));
+      const canvas = new OffscreenCanvas(size, size);
+      canvas.getContext("2d").drawImage(whole, -Math.floor((whole.width - size) / 2), -Math.floor((whole.height - size) / 2));
+      const blob = await canvas.convertToBlob({ type: mediaType, quality: 0.9 });
+      return new Promise((done) => {
+        const reader = new FileReader();
+        reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
+        reader.readAsDataURL(blob);
+      });
+    },
+    [bytes.toString("base64"), side, type],
+  );
+  return Buffer.from(made, "base64");
+}
+
+/** The tile in the middle of a white image. */
+async function placedTile(page, tileBytes, side) {
+  const rgba = await page.evaluate(async (base64) => {
+    const binary = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    const tile = await createImageBitmap(new Blob([binary]));
+    const context = new OffscreenCanvas(tile.width, tile.height).getContext("2d");
+    context.drawImage(tile, 0, 0);
+    const { data } = context.getImageData(0, 0, tile.width, tile.height);
+    return btoa(Array.from(data, (value) => String.fromCharCode(value)).join(""));
+  }, tileBytes.toString("base64"));
+  const values = Buffer.from(rgba, "base64");
+  const rgb = Buffer.alloc(side * side * 3, 0xf5);
+  const start = (side - TILE_PX) / 2;
+  for (let row = 0; row < TILE_PX; row += 1) {
+    for (let column = 0; column < TILE_PX; column += 1) {
+      const from = 4 * (row * TILE_PX + column);
+      values.copy(rgb, 3 * ((start + row) * side + start + column), from, from + 3);
+    }
+  }
+  return encodePng(side, side, rgb);
+}
+
+/** The bundle with another number in place of its format version. */
+function otherVersion(bundle) {
+  const length = Number(bundle.readBigUInt64LE(0));
+  const head = JSON.parse(bundle.subarray(8, 8 + length).toString("utf8"));
+  const changed = head.__metadata__.magnet.replace(/"format_version":\d+/, '"format_version":9999');
+  if (changed === head.__metadata__.magnet) throw new Error("the bundle's metadata holds no format version");
+  head.__metadata__.magnet = changed;
+  const text = Buffer.from(JSON.stringify(head));
+  const padded = Buffer.concat([text, Buffer.alloc((8 - (text.length % 8)) % 8, " ")]);
+  const size = Buffer.alloc(8);
+  size.writeBigUInt64LE(BigInt(padded.length));
+  return Buffer.concat([size, padded, bundle.subarray(8 + length)]);
+}
+
+const predicted = new Map();
+/** What `magnet-native predict` writes for the tile at a level: the table, and the folder of its files. */
+function predictNatively(bundle, tile, level) {
+  if (!predicted.has(level)) {
+    const folder = join(OUTPUT, `native-${level}`);
+    const words = ["predict", "--model", bundle, "--image", tile, "--mpp", String(UM_PER_PX), "--level", level];
+    execFileSync(native(), [...words, "--out", folder, "--device", "cpu", "--quiet"], { stdio: ["ignore", "ignore", "inherit"] });
+    predicted.set(level, { folder, table: parseCsv(readFileSync(join(folder, "predictions.csv"), "utf8")) });
+  }
+  return predicted.get(level);
+}

@@ -1,0 +1,21 @@
+//! What JavaScript can call.
+
+use js_sys::Array;
+use magnet_web::engine::worker;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+#[path = "api.rs"]
+mod api;
+#[path = "types.rs"]
+mod types;
+
+/// Answers the page of the worker that this is called in; `arrived` are messages that came before. For
+/// `engine-worker.js`.
+///
+/// # Errors
+/// If this is no dedicated worker.
+#[wasm_bindgen(skip_typescript)]
+pub fn serve(arrived: &Array) -> Result<(), JsValue> {
+    worker::serve(arrived)
+}

@@ -1,0 +1,129 @@
+//! Files of a prediction, made by the same code as the command line's.
+
+use magnet_core::Level;
+use magnet_core::heatmap::{ColorMap, ValueRange};
+use magnet_core::map::{MapStyle, PredictedMap, gene_file_name};
+use magnet_core::slide::PatchReader;
+
+use super::error::EngineError;
+use super::image::OpenImage;
+use super::model::OpenModel;
+use super::run::Run;
+use crate::protocol::{DrawStyle, ExportKind};
+
+/// This program, as files name it.
+const PROGRAM: &str = concat!("magnet-web ", env!("CARGO_PKG_VERSION"));
+/// Longer side of a map with legend, in pixels.
+const FIGURE_SIDE_PX: u32 = 1400;
+/// Longer side of an overlay, in pixels.
+const OVERLAY_SIDE_PX: u32 = 4096;
+
+/// What to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportOptions {
+    /// Which file.
+    pub kind: ExportKind,
+    /// Of which level.
+    pub level: Level,
+    /// Genes by their position in the panel: the first one is drawn; GeoJSON holds these, or all where there are none.
+    pub genes: Vec<usize>,
+    /// How pictures are drawn; the default where there is none.
+    pub style: Option<DrawStyle>,
+}
+
+/// A file to be saved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportedFile {
+    /// A name to save it under.
+    pub name: String,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// Makes a file of a run, as far as it has come.
+///
+/// # Errors
+/// If the model has no such level or gene, or the file cannot be made.
+pub(super) fn export(
+    model: &OpenModel,
+    image: &OpenImage,
+    run: &Run,
+    options: &ExportOptions,
+) -> Result<ExportedFile, EngineError> {
+    let level = options.level;
+    model.check_level(level)?;
+    for &gene in &options.genes {
+        model.check_gene(gene)?;
+    }
+    let slide = image.slide()?;
+    let prediction = run.prediction();
+    let names = run.ground.places.level_names(&run.ground.layout, level);
+    let map = PredictedMap {
+        bundle: &model.bundle,
+        model_sha256: &model.summary.sha256,
+        program: PROGRAM,
+        slide_name: image.stem(),
+        image_sha256: image.sha256(),
+        um_per_px: slide.um_per_px(),
+        level,
+        names: &names,
+        centers_um: run.ground.layout.centers.get(level),
+        centers_px: run.ground.centers_px.get(level),
+        values: prediction.values.get(level),
+        complete: prediction.complete,
+    };
+    let whole = |extension: &str| format!("{}_{level}.{extension}", image.stem());
+    let file = |name, media_type, bytes| Ok(ExportedFile { name, media_type, bytes });
+    match options.kind {
+        ExportKind::Csv => file(whole("csv"), "text/csv", map.csv()),
+        ExportKind::Geojson => file(whole("geojson"), "application/geo+json", map.geojson(&options.genes)),
+        ExportKind::H5ad => {
+            let bytes = map.anndata().write().map_err(|error| EngineError::internal(error.to_string()))?;
+            file(whole("h5ad"), "application/x-hdf5", bytes)
+        }
+        ExportKind::Provenance => {
+            let bytes = serde_json::to_vec_pretty(&map.provenance())
+                .map_err(|error| EngineError::internal(error.to_string()))?;
+            file(whole("provenance.json"), "application/json", bytes)
+        }
+        ExportKind::Png | ExportKind::Overlay => {
+            let Some(&gene) = options.genes.first() else {
+                return Err(EngineError::input("genes: expected the gene to draw, found none"));
+            };
+            let symbol = model.panel().symbols.get(gene).map_or("", String::as_str);
+            let name = |kind: &str| format!("{}_{level}_{}{kind}.png", image.stem(), gene_file_name(symbol));
+            let style = |side_px| map_style(&map, gene, options.style.as_ref(), side_px);
+            if options.kind == ExportKind::Overlay {
+                let style = style(OVERLAY_SIDE_PX)?;
+                let bytes = map.overlay(gene, &style, slide.width_px(), slide.height_px())?;
+                return file(name("_overlay"), "image/png", bytes);
+            }
+            let backdrop = slide.thumbnail(FIGURE_SIDE_PX)?;
+            let figure = map.figure(gene, &style(FIGURE_SIDE_PX)?, Some(&backdrop))?;
+            file(name(""), "image/png", figure.to_png()?)
+        }
+    }
+}
+
+/// How a gene is drawn: as asked for, else as the command line draws it.
+fn map_style(
+    map: &PredictedMap<'_>,
+    gene: usize,
+    asked: Option<&DrawStyle>,
+    max_side_px: u32,
+) -> Result<MapStyle, EngineError> {
+    let Some(asked) = asked else {
+        return Ok(MapStyle { max_side_px, ..MapStyle::new(map.value_range(gene)) });
+    };
+    let color_map = ColorMap::from_name(&asked.color_map).ok_or_else(|| {
+        let names = ColorMap::ALL.map(ColorMap::name).join(", ");
+        EngineError::input(format!("colour map: expected one of {names}, found {:?}", asked.color_map))
+    })?;
+    let range = ValueRange::new(asked.low, asked.high).ok_or_else(|| {
+        let found = format!("{} to {}", asked.low, asked.high);
+        EngineError::input(format!("colour range: expected two numbers, the lower one first, found {found}"))
+    })?;
+    Ok(MapStyle { range, color_map, opacity: asked.opacity, max_side_px })
+}

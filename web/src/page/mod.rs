@@ -1,0 +1,4 @@
+//! The page.
+
+pub mod session;
+pub mod view;

@@ -1,0 +1,257 @@
+//! One map: a gene over the image, with its legend and scale bar.
+
+use std::cell::RefCell;
+
+use magnet_core::heatmap::{ColorMap, ScaleBar, ValueRange, ticks};
+use web_sys::{CanvasRenderingContext2d, HtmlButtonElement, HtmlCanvasElement, HtmlElement};
+
+use super::camera::{Camera, Point, Size};
+use super::dom::{clear, el, icon_button, set_attr, set_flag, set_style, set_text, show};
+use super::lattice::Lattice;
+use super::layers::{context, draw_gradient};
+use super::palette::Palette;
+
+/// A cross, to close.
+pub const CLOSE: &str = "M4 4l8 8M12 4l-8 8";
+/// Longest scale bar, as a fraction of the panel.
+const LONGEST_BAR: f64 = 0.28;
+/// Below this many screen pixels a tile's edges cannot be seen, and smoothing shows more of the map.
+const SMOOTH_BELOW: f64 = 1.5;
+
+/// What a panel draws.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The image in little.
+    pub preview: Option<&'a HtmlCanvasElement>,
+    /// The gene's raster and the tiles that it stands for.
+    pub map: Option<(&'a HtmlCanvasElement, &'a Lattice)>,
+    /// Size of the image.
+    pub image_px: Size,
+    /// Size of the panel.
+    pub panel_css: Size,
+    /// What part is shown.
+    pub camera: Camera,
+    /// Opacity of the map.
+    pub opacity: f64,
+    /// The crosshair.
+    pub cursor_px: Option<Point>,
+    /// Screen pixels for each CSS pixel.
+    pub pixel_ratio: f64,
+}
+
+/// What a panel says around its map.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caption<'a> {
+    /// Symbol of the gene; empty where none is shown.
+    pub symbol: &'a str,
+    /// What is known about how well it is predicted.
+    pub score: String,
+    /// Name of the map for those who do not see it.
+    pub name: String,
+    /// Whether the sliders act on this panel, and there are others.
+    pub active: bool,
+    /// Whether the panel can be closed.
+    pub closable: bool,
+}
+
+/// The elements of one panel.
+#[derive(Debug)]
+pub struct MapPanel {
+    /// All of it.
+    pub root: HtmlElement,
+    /// The part that holds the map, takes the focus and hears the pointer.
+    pub map: HtmlElement,
+    title: HtmlElement,
+    symbol: HtmlElement,
+    score: HtmlElement,
+    value: HtmlElement,
+    close: HtmlButtonElement,
+    canvas: HtmlCanvasElement,
+    context: Option<CanvasRenderingContext2d>,
+    badge: HtmlElement,
+    legend: HtmlElement,
+    unit: HtmlElement,
+    gradient: HtmlCanvasElement,
+    ticks: HtmlElement,
+    scale: HtmlElement,
+    scale_bar: HtmlElement,
+    scale_label: HtmlElement,
+    legend_drawn: RefCell<Option<(ColorMap, ValueRange)>>,
+}
+
+impl MapPanel {
+    /// Builds the panel at a place in the row of panels.
+    pub fn new(place: usize) -> Self {
+        let place = place.to_string();
+        let symbol: HtmlElement = el("span").class("panel-symbol").done();
+        let score: HtmlElement = el("span").class("panel-score").done();
+        let value: HtmlElement = el("span").class("panel-value").attr("aria-hidden", "true").done();
+        let close: HtmlButtonElement = icon_button("Close", CLOSE, "icon-button small")
+            .attr("data-close", &place)
+            .done();
+        let title: HtmlElement =
+            el("div").class("panel-head").with(&symbol).with(&score).with(&value).with(&close).done();
+        let canvas: HtmlCanvasElement = el("canvas").attr("aria-hidden", "true").done();
+        let badge: HtmlElement = el("p").class("badge").attr("hidden", "").done();
+        let unit: HtmlElement = el("span").class("legend-unit").done();
+        let gradient: HtmlCanvasElement = el("canvas").class("legend-bar").attr("aria-hidden", "true").done();
+        let ticks: HtmlElement = el("div").class("legend-ticks").done();
+        let legend: HtmlElement =
+            el("div").class("legend").attr("hidden", "").with(&unit).with(&gradient).with(&ticks).done();
+        let scale_bar: HtmlElement = el("div").class("scale-bar").done();
+        let scale_label: HtmlElement = el("span").done();
+        let scale: HtmlElement =
+            el("div").class("scale").attr("hidden", "").with(&scale_label).with(&scale_bar).done();
+        let map: HtmlElement = el("div")
+            .class("map")
+            .attr("tabindex", "0")
+            .attr("role", "application")
+            .attr("aria-roledescription", "map")
+            .attr("aria-describedby", "map-keys")
+            .with(&canvas)
+            .done();
+        let frame: HtmlElement =
+            el("div").class("map-frame").with(&map).with(&badge).with(&scale).with(&legend).done();
+        let root: HtmlElement =
+            el("div").class("panel").attr("data-panel", &place).with(&title).with(&frame).done();
+        let context = context(&canvas);
+        Self {
+            root,
+            map,
+            title,
+            symbol,
+            score,
+            value,
+            close,
+            canvas,
+            context,
+            badge,
+            legend,
+            unit,
+            gradient,
+            ticks,
+            scale,
+            scale_bar,
+            scale_label,
+            legend_drawn: RefCell::new(None),
+        }
+    }
+
+    /// The size of the map's field.
+    pub fn size_css(&self) -> Size {
+        Size { width: f64::from(self.map.client_width()), height: f64::from(self.map.client_height()) }
+    }
+
+    /// Sets what stands around the map.
+    pub fn set_caption(&self, caption: &Caption<'_>) {
+        show(&self.title, !caption.symbol.is_empty());
+        set_text(&self.symbol, caption.symbol);
+        set_text(&self.score, &caption.score);
+        set_attr(&self.map, "aria-label", Some(&caption.name));
+        set_attr(&self.close, "aria-label", Some(&format!("Close {}", caption.symbol)));
+        show(&self.close, caption.closable);
+        set_flag(&self.root, "data-active", caption.active);
+    }
+
+    /// Sets the value under the crosshair.
+    pub fn set_value(&self, value: &str) {
+        set_text(&self.value, value);
+    }
+
+    /// Marks the map as partial, or not.
+    pub fn set_badge(&self, text: Option<&str>) {
+        show(&self.badge, text.is_some());
+        set_text(&self.badge, text.unwrap_or_default());
+    }
+
+    /// Sets or hides the legend.
+    pub fn set_legend(&self, legend: Option<(ColorMap, ValueRange)>, unit: &str) {
+        show(&self.legend, legend.is_some());
+        set_text(&self.unit, unit);
+        if *self.legend_drawn.borrow() == legend {
+            return;
+        }
+        if let Some((color_map, range)) = legend {
+            draw_gradient(&self.gradient, &Palette::new(color_map, range));
+            clear(&self.ticks);
+            for tick in ticks(range, 3) {
+                let mark: HtmlElement = el("span").text(&tick.label.replace('-', "−")).done();
+                set_style(&mark, "left", &format!("{:.2}%", 100.0 * range.fraction(tick.value)));
+                let _ = self.ticks.append_child(&mark);
+            }
+        }
+        *self.legend_drawn.borrow_mut() = legend;
+    }
+
+    /// Draws the map, and the scale bar for `um_per_px`.
+    pub fn draw(&self, scene: &Scene<'_>, um_per_px: Option<f64>) {
+        self.draw_scale(scene, um_per_px);
+        let Some(context) = &self.context else { return };
+        let (width, height) = (scene.panel_css.width, scene.panel_css.height);
+        let side = |css: f64| (css * scene.pixel_ratio).round().max(1.0) as u32;
+        if (self.canvas.width(), self.canvas.height()) != (side(width), side(height)) {
+            self.canvas.set_width(side(width));
+            self.canvas.set_height(side(height));
+        }
+        let ratio = scene.pixel_ratio;
+        let _ = context.set_transform(ratio, 0.0, 0.0, ratio, 0.0, 0.0);
+        context.clear_rect(0.0, 0.0, width, height);
+        let corner = scene.camera.css_from_px(Point::default(), scene.panel_css);
+        let scale = scene.camera.scale;
+        if let Some(preview) = scene.preview {
+            context.set_global_alpha(1.0);
+            context.set_image_smoothing_enabled(true);
+            let (w, h) = (scene.image_px.width * scale, scene.image_px.height * scale);
+            let _ = context
+                .draw_image_with_html_canvas_element_and_dw_and_dh(preview, corner.x, corner.y, w, h);
+        }
+        if let Some((canvas, lattice)) = scene.map {
+            context.set_global_alpha(scene.opacity.clamp(0.0, 1.0));
+            let tile = lattice.pitch_px() * scale;
+            context.set_image_smoothing_enabled(tile * ratio < SMOOTH_BELOW);
+            let at = scene.camera.css_from_px(lattice.origin_px(), scene.panel_css);
+            let (w, h) = (lattice.columns() as f64 * tile, lattice.rows() as f64 * tile);
+            let _ = context.draw_image_with_html_canvas_element_and_dw_and_dh(canvas, at.x, at.y, w, h);
+            context.set_global_alpha(1.0);
+        }
+        if let Some(cursor_px) = scene.cursor_px {
+            draw_crosshair(context, scene, cursor_px);
+        }
+    }
+
+    fn draw_scale(&self, scene: &Scene<'_>, um_per_px: Option<f64>) {
+        show(&self.scale, um_per_px.is_some() && scene.preview.is_some());
+        if let Some(um_per_px) = um_per_px {
+            let bar = ScaleBar::fit(um_per_px / scene.camera.scale, scene.panel_css.width * LONGEST_BAR);
+            set_text(&self.scale_label, &bar.label);
+            set_style(&self.scale_bar, "width", &format!("{:.1}px", bar.length_px));
+        }
+    }
+}
+
+/// Draws the cross, dark on light so that it shows everywhere, and outlines the tile under it.
+fn draw_crosshair(context: &CanvasRenderingContext2d, scene: &Scene<'_>, cursor_px: Point) {
+    let center = scene.camera.css_from_px(cursor_px, scene.panel_css);
+    let (arm, gap) = (11.0, 4.0);
+    context.set_image_smoothing_enabled(true);
+    for (width, color) in [(3.0, "rgba(255, 255, 255, 0.9)"), (1.25, "rgba(10, 14, 18, 0.95)")] {
+        context.set_line_width(width);
+        context.set_stroke_style_str(color);
+        context.begin_path();
+        for (dx, dy) in [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)] {
+            context.move_to(center.x + dx * gap, center.y + dy * gap);
+            context.line_to(center.x + dx * arm, center.y + dy * arm);
+        }
+        context.stroke();
+    }
+    let Some((_, lattice)) = scene.map else { return };
+    let side = lattice.pitch_px() * scene.camera.scale;
+    if lattice.tile_at(cursor_px).is_some() && side >= 4.0 {
+        let tile = |at: f64| (at / lattice.pitch_px()).floor() * lattice.pitch_px();
+        let corner = Point { x: tile(cursor_px.x), y: tile(cursor_px.y) };
+        let at = scene.camera.css_from_px(corner, scene.panel_css);
+        context.set_line_width(1.5);
+        context.set_stroke_style_str("rgba(255, 255, 255, 0.95)");
+        context.stroke_rect(at.x, at.y, side, side);
+    }
+}
