@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use magnet_core::Level;
 
+use crate::config::PRESETS;
 use crate::device::DeviceRequest;
 
 /// What every `--help` says about exit codes.
@@ -29,6 +31,19 @@ pub struct Cli {
     /// How to talk.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// One name of a list; spaces around it mean nothing.
+fn name(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("expected a name, found nothing"),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// The presets as `--help` lists them.
+fn preset_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(PRESETS.map(|(name, what)| PossibleValue::new(name).help(what)))
 }
 
 /// How every command talks.
@@ -60,9 +75,9 @@ pub enum Command {
     Prepare(PrepareCommand),
     /// Train a model on slides of a prepared dataset
     #[command(
-        after_help = "Examples:\n  magnet-native train --data dataset --train C2,C3,C4 --valid C5 --out run\n  \
-                      magnet-native train --data dataset --train C2,C3,C4 --valid C5 --out run --resume\n  \
-                      magnet-native train --data dataset --train C2,C3 --valid C4 --out run --set \
+        after_help = "Examples:\n  magnet-native train --data dataset --train C2,C3 --valid C4 --out run --preset \
+                      st-small\n  magnet-native train --data dataset --train C2,C3 --valid C4 --out run \
+                      --resume\n  magnet-native train --data dataset --train C2,C3 --valid C4 --out run --set \
                       train.epochs=20 --dry-run"
     )]
     Train(TrainArgs),
@@ -167,7 +182,7 @@ pub struct PrepareStArgs {
     #[arg(long, value_name = "DATASET")]
     pub out: PathBuf,
     /// Samples to take; all when left out
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = name)]
     pub samples: Vec<String>,
     /// Size of an image pixel, µm; derived from the array's 200 µm pitch when left out
     #[arg(long, value_name = "UM_PER_PX")]
@@ -207,16 +222,16 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DATASET")]
     pub data: PathBuf,
     /// Slides to train on
-    #[arg(long, value_name = "A,B", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = name, required = true)]
     pub train: Vec<String>,
     /// Slides to validate on; none are also trained on
-    #[arg(long, value_name = "C", value_delimiter = ',')]
+    #[arg(long, value_name = "C", value_delimiter = ',', value_parser = name)]
     pub valid: Vec<String>,
     /// Folder of the run: checkpoints, metrics.jsonl, model.safetensors
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// Named configuration to start from
-    #[arg(long, value_name = "NAME")]
+    /// Named configuration to start from; `paper` where none is named
+    #[arg(long, value_name = "NAME", value_parser = preset_names())]
     pub preset: Option<String>,
     /// Configuration file; its keys override the preset's
     #[arg(long, value_name = "FILE.toml")]
@@ -242,7 +257,7 @@ pub struct TrainArgs {
     /// Go on from the last checkpoint of the run
     #[arg(long)]
     pub resume: bool,
-    /// Check data and configuration, print both, and stop
+    /// Check the data, take one step, print the whole configuration and what a run would cost, and stop
     #[arg(long)]
     pub dry_run: bool,
     /// Store the model's weights in half precision
@@ -266,7 +281,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "DATASET")]
     pub data: PathBuf,
     /// Slides to score
-    #[arg(long, value_name = "A,B", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = name, required = true)]
     pub slides: Vec<String>,
     /// Folder that receives scores, per-gene tables and measured beside predicted values
     #[arg(long, value_name = "DIR")]
@@ -298,10 +313,10 @@ pub struct BaselineArgs {
     #[arg(long, value_name = "DATASET")]
     pub data: PathBuf,
     /// Slides to fit on
-    #[arg(long, value_name = "A,B", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = name, required = true)]
     pub train: Vec<String>,
     /// Slides to score
-    #[arg(long, value_name = "C", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "C", value_delimiter = ',', value_parser = name, required = true)]
     pub test: Vec<String>,
     /// Number of genes of highest mean over the training slides
     #[arg(long, value_name = "N", default_value_t = 250)]
@@ -324,7 +339,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
     /// Size of an image pixel, µm; needed unless the image says it
-    #[arg(long, value_name = "UM_PER_PX")]
+    #[arg(long, value_name = "UM_PER_PX", allow_negative_numbers = true)]
     pub mpp: Option<f64>,
     /// Places to predict: a CSV with the columns x,y in full-resolution pixels, or Space Ranger's tissue_positions.csv
     #[arg(long, value_name = "CSV")]
@@ -333,7 +348,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Genes to draw; the best predicted ones of the panel when left out. Values are written for all
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = name)]
     pub genes: Vec<String>,
     /// Level to draw and to write
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LevelArg::Bin)]

@@ -177,22 +177,25 @@ fn closing_words(out: &Path, groups: &[GroupRecovery], seconds: f64) -> String {
             "  {:<34} {:>5} {:>7.2} {:>8.2}\n",
             group.group.describe(),
             group.genes,
-            group.model,
-            group.ceiling
+            // Adding 0 turns −0 into 0.
+            (group.model * 100.0).round() / 100.0 + 0.0,
+            (group.ceiling * 100.0).round() / 100.0 + 0.0
         );
     }
     let at = |parts: &[&str]| {
         parts.iter().fold(out.to_path_buf(), |path, part| path.join(part)).display().to_string()
     };
     text += &format!(
-        "\nThe ceiling is what the noise of the counts leaves to explain. Done in {seconds:.0} s.\n\n\
+        "\nThe ceiling is what the truth without counting noise would score. Genes that follow nothing can score a little \
+         above it: a bin's values are shares of its total, and the total follows the tissue.\nDone in {seconds:.0} \
+         s.\n\n\
          Look at\n  {:<44} scores, curves, measured beside predicted maps\n  {:<44} maps and values of {HELD_OUT}\n\n\
-         Next\n  magnet-native predict --model {} --image YOUR.tif --mpp 0.5 --out maps\n  \
+         Next, on your own slides (this model knows synthetic tissue only)\n  \
          magnet-native prepare visium-hd --input OUTS --image YOUR.tif --bin-um 16 --out dataset\n  \
-         magnet-native train --help\n",
+         magnet-native train --data dataset --train A,B --valid C --out run\n  magnet-native predict --model \
+         run/model.safetensors --image YOUR.tif --mpp 0.5 --out maps\n",
         at(&["scores", "report.html"]),
         at(&["maps"]),
-        at(&["run", "model.safetensors"]),
     );
     text
 }

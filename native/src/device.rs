@@ -222,12 +222,9 @@ fn choice(request: DeviceRequest, adapters: &[Adapter]) -> Result<Choice<'_>, In
         (DeviceRequest::Auto, None) if adapters.is_empty() => {
             Ok(Choice::Cpu { reason: "no graphics adapter was found".into() })
         }
-        (DeviceRequest::Auto, None) => Ok(Choice::Cpu {
-            reason: format!(
-                "no real GPU was found; software adapters are slower than the CPU ({})",
-                listed()
-            ),
-        }),
+        (DeviceRequest::Auto, None) => {
+            Ok(Choice::Cpu { reason: "no real GPU was found (`doctor` lists the software adapters)".into() })
+        }
         (DeviceRequest::Gpu, Some(adapter)) => Ok(Choice::Gpu { adapter, reason: "asked for a GPU".into() }),
         (DeviceRequest::Gpu, None) => Err(InputError::in_flag(
             "--device gpu",

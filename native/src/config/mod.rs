@@ -221,6 +221,11 @@ impl RunConfig {
         Ok(toml::to_string_pretty(&table)?)
     }
 
+    /// Whether the preset's wide levels are made for a frozen encoder or for features of a file.
+    pub fn needs_encoder(&self) -> bool {
+        self.preset == presets::FROZEN
+    }
+
     /// SHA-256 of [`RunConfig::to_toml`], lower-case hexadecimal.
     ///
     /// # Errors

@@ -22,8 +22,11 @@ pub const PRESETS: [(&str, &str); 4] = [
         "st-small",
         "few slides of 100 µm spots on a 200 µm grid (Spatial Transcriptomics), from scratch; a CPU will do",
     ),
-    ("st-frozen", "the same with a frozen encoder at the wide levels (--encoder)"),
+    (FROZEN, "the same with a frozen encoder at the wide levels (--encoder)"),
 ];
+
+/// The preset that reads frozen features at the wide levels.
+pub(super) const FROZEN: &str = "st-frozen";
 
 /// The preset that is used where none is named.
 pub(super) const DEFAULT: &str = "paper";
@@ -33,7 +36,7 @@ pub(super) fn by_name(name: &str) -> Result<RunConfig, InputError> {
         "paper" => Ok(paper()),
         "demo" => Ok(demo()),
         "st-small" => Ok(st_small()),
-        "st-frozen" => Ok(st_frozen()),
+        FROZEN => Ok(st_frozen()),
         _ => {
             let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
             Err(InputError::in_flag("--preset", "preset", format!("one of {}", names.join(", ")), name))
@@ -175,7 +178,7 @@ fn st_small() -> RunConfig {
 fn st_frozen() -> RunConfig {
     let base = st_small();
     RunConfig {
-        preset: "st-frozen".into(),
+        preset: FROZEN.into(),
         data: DataConfig { min_counts: 1000, ..base.data },
         train: TrainConfig { epochs: 40, ema_decay: 0.9, ..base.train },
         model: MagNetConfig {

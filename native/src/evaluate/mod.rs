@@ -93,6 +93,16 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> anyhow::Result<()> {
         }
         output.commit()?;
     }
+    for (level, evaluation) in &scores.levels {
+        if let Some(mean) = &evaluation.scores.mean_predictor
+            && evaluation.scores.mse >= mean.mse
+        {
+            console.warn(format_args!(
+                "{level} level: squared error {:.3} is not below the training mean's {:.3}: do not use these maps",
+                evaluation.scores.mse, mean.mse
+            ));
+        }
+    }
     let mut text =
         as_text(&scores.levels.iter().map(|(level, e)| (level.to_string(), &e.scores)).collect::<Vec<_>>());
     if let Some(out) = &args.out {

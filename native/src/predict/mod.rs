@@ -28,6 +28,10 @@ use crate::files::{OutputFolder, Overwrite, read_limited, sha256_bytes};
 use crate::interrupt;
 use crate::model_file::{ModelFile, PROGRAM};
 
+/// Pixel sizes that slide images have, in µm: from an oil immersion lens to an overview.
+const PLAUSIBLE_UM_PER_PX: std::ops::RangeInclusive<f64> = 0.02..=20.0;
+/// Held-out Pearson below which a gene's map says little.
+const WEAK_PEARSON: f32 = 0.1;
 /// Largest image file that is read, in bytes.
 const MAX_IMAGE_BYTES: u64 = 16 << 30;
 /// Maps drawn when no gene is named.
@@ -92,7 +96,23 @@ pub fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<()> {
     };
     let written = write::write(&map, &image.slide, output.path(), &genes)?;
     output.commit()?;
+    warn_of_weak_genes(&model, level, &genes, console);
     report(args, console, &model, &genes, values, seconds, &written)
+}
+
+/// A map always shows some pattern; only the held-out score tells whether to believe it.
+fn warn_of_weak_genes(model: &ModelFile, level: Level, genes: &[usize], console: &Console) {
+    for &gene in genes {
+        if let (Some(pearson), Some(symbol)) =
+            (model.bundle.held_out_pearson(level, gene), model.bundle.metadata.panel.symbols.get(gene))
+            && pearson < WEAK_PEARSON
+        {
+            console.warn(format_args!(
+                "{symbol}: {} Pearson {pearson:.2}; this model hardly predicts it, whatever the map shows",
+                model.bundle.held_out_name()
+            ));
+        }
+    }
 }
 
 /// What was done, for people and for programs.
@@ -135,9 +155,14 @@ fn report(
 /// If the file is no image, is too large, or nothing tells its pixel size.
 pub fn read_image(path: &Path, mpp: Option<f64>, console: &Console) -> anyhow::Result<ImageFile> {
     if let Some(mpp) = mpp
-        && !(mpp.is_finite() && mpp > 0.0)
+        && !PLAUSIBLE_UM_PER_PX.contains(&mpp)
     {
-        return Err(InputError::in_flag("--mpp", "pixel size", "a number of µm above 0", mpp).into());
+        let expected = format!(
+            "µm per pixel of a microscope's image, {} to {}",
+            PLAUSIBLE_UM_PER_PX.start(),
+            PLAUSIBLE_UM_PER_PX.end()
+        );
+        return Err(InputError::in_flag("--mpp", "pixel size", expected, mpp).into());
     }
     let bytes = read_limited(path, MAX_IMAGE_BYTES)?;
     let decoded = decode(&bytes, &DecodeLimits::default())

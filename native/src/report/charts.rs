@@ -97,12 +97,16 @@ pub(super) fn pearson_histogram(pearsons: &[f64]) -> Option<Element> {
             svg.child(rect.child(el("title").text(format!("{low:.2} to {:.2}: {count} genes", low + width))));
     }
     let (zero, middle) = (frame.x_px(0.0), frame.x_px(median));
-    // The two labels keep apart: the one further left ends at its line, the other starts there.
+    // The two labels keep apart: the one further left ends at its line, the other starts there. Where that would leave
+    // the chart, the label of 0 goes to its other side, one line lower.
     let (zero_anchor, median_anchor) = if median >= 0.0 { ("end", "start") } else { ("start", "end") };
+    let room = zero - frame.x_px(first as f64 * width);
+    let (zero_anchor, zero_y) =
+        if zero_anchor == "end" && room < 60.0 { ("start", TOP + 10.0) } else { (zero_anchor, TOP - 4.0) };
     let aside = |anchor: &str| if anchor == "end" { -5.0 } else { 5.0 };
     Some(
         svg.child(line("ref", zero, TOP - 12.0, zero, HEIGHT - BOTTOM))
-            .child(text(zero + aside(zero_anchor), TOP - 4.0, zero_anchor, "mean predictor").class("ref"))
+            .child(text(zero + aside(zero_anchor), zero_y, zero_anchor, "mean predictor").class("ref"))
             .child(line("ref dashed", middle, TOP - 12.0, middle, HEIGHT - BOTTOM))
             .child(
                 text(middle + aside(median_anchor), TOP - 4.0, median_anchor, format!("median {median:.3}"))

@@ -48,11 +48,11 @@ td.bar { width: 26%; min-width: 120px; }
 .facts th[scope=row] { width: 30%; color: var(--soft); overflow-wrap: anywhere; }
 .facts td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .digest { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 13px; }
-.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: 22px 18px; margin: 12px 0; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 22px 16px; margin: 12px 0; }
 figure { margin: 0; }
 figcaption { font-size: 14px; color: var(--soft); }
-.gene h4 { margin: 0 0 6px; font-size: 15px; display: flex; justify-content: space-between; gap: 8px; }
-.gene h4 i { font-style: normal; font-weight: 400; color: var(--soft); font-variant-numeric: tabular-nums; }
+.gene h4 { margin: 0 0 6px; font-size: 15px; }
+.gene h4 i { display: block; font-style: normal; font-weight: 400; color: var(--soft); font-variant-numeric: tabular-nums; }
 .gene figure + figure { margin-top: 8px; }
 .gene img { display: block; width: 100%; border: 1px solid var(--rule); border-radius: 6px; background: #fff; }
 .gene figcaption { margin: 0 0 2px; font-size: 13px; }
@@ -84,7 +84,7 @@ footer { margin-top: 48px; padding-top: 14px; border-top: 1px solid var(--rule);
   main { padding: 0; max-width: none; }
   h2 { break-after: avoid; }
   figure, .gene, .tile, tr { break-inside: avoid; }
-  .maps { grid-template-columns: repeat(4, 1fr); }
+  .maps { grid-template-columns: repeat(5, 1fr); }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 }
 ";

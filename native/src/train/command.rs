@@ -92,12 +92,17 @@ fn config_from(args: &TrainArgs) -> Result<RunConfig> {
             }
         }
     }
-    RunConfig::load(args.preset.as_deref(), file, &set)
+    let config = RunConfig::load(args.preset.as_deref(), file, &set)?;
+    if config.needs_encoder() && args.encoder.is_none() && args.features.is_none() {
+        let expected = "--encoder FILE or --features DIR, which this preset is made for";
+        return Err(InputError::in_flag("--preset", &config.preset, expected, "neither").into());
+    }
+    Ok(config)
 }
 
 fn describe(summary: &TrainSummary) -> String {
     let mut text = format!(
-        "{}\n{} epochs ({} kept), {} steps, {:.0} s",
+        "{}\nepochs run: {}; weights of epoch {} kept; {} steps, {:.0} s",
         summary.model.display(),
         summary.epochs,
         summary.kept_epoch,

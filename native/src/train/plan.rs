@@ -39,10 +39,12 @@ pub struct Plan {
     pub step_seconds: f64,
     /// Loss of that step.
     pub loss: f64,
-    /// Estimated hours of the whole run, without validation.
-    pub estimated_hours: f64,
+    /// Estimated seconds of the whole run, without validation.
+    pub estimated_seconds: f64,
     /// The device.
     pub device: String,
+    /// Every setting, TOML.
+    pub config: String,
 }
 
 /// One slide of a plan.
@@ -99,9 +101,19 @@ pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
         memory_mib: (parameters * 4 * copies + patches) as f64 / f64::from(1 << 20),
         step_seconds,
         loss: terms.total,
-        estimated_hours: step_seconds * (steps_per_epoch * config.epochs) as f64 / 3600.0,
+        estimated_seconds: step_seconds * (steps_per_epoch * config.epochs) as f64,
         device: options.device_name.clone(),
+        config: options.config.to_toml()?,
     })
+}
+
+/// A length of time in its natural unit.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} minutes", s / 60.0),
+        s => format!("{:.1} hours", s / 3600.0),
+    }
 }
 
 fn stores(slide: &TrainingSlide) -> impl Iterator<Item = &super::data::PatchStore> {
@@ -125,6 +137,7 @@ fn kept_bytes(slide: &TrainingSlide) -> usize {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.config)?;
         for (what, slides) in [("train", &self.train), ("valid", &self.valid)] {
             for PlannedSlide { id, nodes, patches_in_memory } in slides {
                 let kept = if *patches_in_memory { "" } else { ", patches read as needed" };
@@ -136,7 +149,7 @@ impl fmt::Display for Plan {
             }
         }
         writeln!(f, "{} genes, {} parameters, on {}", self.genes, self.parameters, self.device)?;
-        writeln!(f, "{} epochs of {} steps", self.epochs, self.steps_per_epoch)?;
+        writeln!(f, "epochs: {}; steps in each: {}", self.epochs, self.steps_per_epoch)?;
         let largest = &self.largest_batch;
         writeln!(
             f,
@@ -150,8 +163,10 @@ impl fmt::Display for Plan {
         )?;
         write!(
             f,
-            "one step took {:.2} s (loss {:.4}): about {:.1} hours in all; nothing was written",
-            self.step_seconds, self.loss, self.estimated_hours
+            "one step took {:.2} s (loss {:.4}): about {} in all; nothing was written",
+            self.step_seconds,
+            self.loss,
+            duration(self.estimated_seconds)
         )
     }
 }

@@ -176,12 +176,16 @@ impl<'a> Trainer<'a> {
         self.best = generation.best;
         self.rows = output::read_metrics(&options.out)?;
         self.rows.retain(|row| row.epoch <= position.epoch);
-        options.console.say(format_args!(
-            "resuming after step {} (epoch {} of {})",
-            position.steps,
-            position.epoch + 1,
-            self.config.epochs
-        ));
+        if position.epoch < self.config.epochs && !position.progress.finished {
+            options.console.say(format_args!(
+                "resuming after step {} (epoch {} of {})",
+                position.steps,
+                position.epoch + 1,
+                self.config.epochs
+            ));
+        } else {
+            options.console.say(format_args!("the run had finished: all {} epochs are done", position.epoch));
+        }
         self.position = position;
         Ok(())
     }

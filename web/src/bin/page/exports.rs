@@ -27,7 +27,12 @@ impl Viewer {
     ///
     /// # Errors
     /// If `source` is something else.
-    pub fn open(&self, source: &JsValue, name: Option<String>, um_per_px: Option<f64>) -> Result<(), JsValue> {
+    pub fn open(
+        &self,
+        source: &JsValue,
+        name: Option<String>,
+        um_per_px: Option<f64>,
+    ) -> Result<(), JsValue> {
         let session = self.0.session();
         if let Some(url) = source.as_string() {
             session.open_image_url(&url, um_per_px);
@@ -53,7 +58,9 @@ impl Viewer {
             let name = name.or_else(|| source.dyn_ref().map(File::name)).unwrap_or_else(|| "model".into());
             session.open_model_blob(blob.clone(), name);
         } else {
-            return Err(type_error("openModel: expected a File, a Blob, an address or an id of the catalogue"));
+            return Err(type_error(
+                "openModel: expected a File, a Blob, an address or an id of the catalogue",
+            ));
         }
         Ok(())
     }

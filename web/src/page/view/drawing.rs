@@ -1,7 +1,9 @@
 //! How the map is drawn: colour map, opacity, range.
 
 use magnet_core::heatmap::{ColorMap, ValueRange};
-use web_sys::{HtmlButtonElement, HtmlCanvasElement, HtmlElement, HtmlInputElement, HtmlOptionElement, HtmlSelectElement};
+use web_sys::{
+    HtmlButtonElement, HtmlCanvasElement, HtmlElement, HtmlInputElement, HtmlOptionElement, HtmlSelectElement,
+};
 
 use super::dom::{button, el, heading, label, set_attr, set_text};
 use super::layers::draw_gradient;
@@ -78,7 +80,17 @@ impl Drawing {
             .with(line("Opacity", &opacity, &opacity_value))
             .done();
         Self {
-            root, color_map, opacity, low, high, reset, opacity_value, low_value, high_value, range_of, gradient,
+            root,
+            color_map,
+            opacity,
+            low,
+            high,
+            reset,
+            opacity_value,
+            low_value,
+            high_value,
+            range_of,
+            gradient,
         }
     }
 

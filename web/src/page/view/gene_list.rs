@@ -74,7 +74,8 @@ impl GeneList {
             .done();
         let sort: HtmlSelectElement = el("select").attr("id", "gene-sort").done();
         for order in GeneSort::ALL {
-            let option: HtmlOptionElement = el("option").attr("value", order.name()).text(order.label()).done();
+            let option: HtmlOptionElement =
+                el("option").attr("value", order.name()).text(order.label()).done();
             let _ = sort.append_child(&option);
         }
         let list: HtmlElement = el("ul")
@@ -86,14 +87,20 @@ impl GeneList {
             .attr("tabindex", "0")
             .done();
         let more: HtmlElement = el("p").class("hint").attr("hidden", "").done();
-        let side_by_side: HtmlInputElement = el("input").attr("type", "checkbox").attr("id", "side-by-side").done();
+        let side_by_side: HtmlInputElement =
+            el("input").attr("type", "checkbox").attr("id", "side-by-side").done();
         let columns = el("div")
             .class("gene-columns")
             .attr("aria-hidden", "true")
             .with(el("span").text("Gene"))
-            .with(el("span").attr("title", "Pearson correlation on slides that the model was not fitted to").text("held-out r"))
+            .with(
+                el("span")
+                    .attr("title", "Pearson correlation on slides that the model was not fitted to")
+                    .text("held-out r"),
+            )
             .with(el("span").attr("title", "Standard deviation of the prediction on this image").text("SD"));
-        let keys = format!("Enter shows the gene, Shift and Enter shows it beside the others, up to {MAX_PANELS}.");
+        let keys =
+            format!("Enter shows the gene, Shift and Enter shows it beside the others, up to {MAX_PANELS}.");
         let root: HtmlElement = el("section")
             .class("part gene-part")
             .attr("aria-labelledby", "genes-heading")
@@ -106,7 +113,12 @@ impl GeneList {
             .with(columns)
             .with(&list)
             .with(&more)
-            .with(el("div").class("inline check").with(&side_by_side).with(label("Show genes side by side", "side-by-side")))
+            .with(
+                el("div")
+                    .class("inline check")
+                    .with(&side_by_side)
+                    .with(label("Show genes side by side", "side-by-side")),
+            )
             .done();
         Self {
             root,
@@ -224,7 +236,8 @@ impl GeneList {
         }
         let hint = state.model.as_ref().map(|model| {
             let level = model.levels.get(look.level);
-            let mean = level.pcc_gene_mean.map(|mean| format!("; mean held-out r {}", words::pearson(Some(mean))));
+            let mean =
+                level.pcc_gene_mean.map(|mean| format!("; mean held-out r {}", words::pearson(Some(mean))));
             format!("One value per {} µm tile{}", words::pixel_size(level.tile_um), mean.unwrap_or_default())
         });
         set_text(&self.level_hint, hint.as_deref().unwrap_or("\u{a0}"));

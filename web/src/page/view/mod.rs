@@ -14,6 +14,8 @@ pub mod words;
 #[cfg(target_arch = "wasm32")]
 mod about;
 #[cfg(target_arch = "wasm32")]
+mod attributes;
+#[cfg(target_arch = "wasm32")]
 mod details;
 #[cfg(target_arch = "wasm32")]
 mod dom;
@@ -32,17 +34,15 @@ mod pixel_size;
 #[cfg(target_arch = "wasm32")]
 mod runbar;
 #[cfg(target_arch = "wasm32")]
+mod show;
+#[cfg(target_arch = "wasm32")]
 mod stage;
 #[cfg(target_arch = "wasm32")]
 mod topbar;
 #[cfg(target_arch = "wasm32")]
-mod viewer;
-#[cfg(target_arch = "wasm32")]
-mod attributes;
-#[cfg(target_arch = "wasm32")]
-mod show;
-#[cfg(target_arch = "wasm32")]
 mod values;
+#[cfg(target_arch = "wasm32")]
+mod viewer;
 #[cfg(target_arch = "wasm32")]
 mod wire;
 #[cfg(target_arch = "wasm32")]

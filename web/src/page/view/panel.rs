@@ -86,9 +86,8 @@ impl MapPanel {
         let symbol: HtmlElement = el("span").class("panel-symbol").done();
         let score: HtmlElement = el("span").class("panel-score").done();
         let value: HtmlElement = el("span").class("panel-value").attr("aria-hidden", "true").done();
-        let close: HtmlButtonElement = icon_button("Close", CLOSE, "icon-button small")
-            .attr("data-close", &place)
-            .done();
+        let close: HtmlButtonElement =
+            icon_button("Close", CLOSE, "icon-button small").attr("data-close", &place).done();
         let title: HtmlElement =
             el("div").class("panel-head").with(&symbol).with(&score).with(&value).with(&close).done();
         let canvas: HtmlCanvasElement = el("canvas").attr("aria-hidden", "true").done();
@@ -202,8 +201,8 @@ impl MapPanel {
             context.set_global_alpha(1.0);
             context.set_image_smoothing_enabled(true);
             let (w, h) = (scene.image_px.width * scale, scene.image_px.height * scale);
-            let _ = context
-                .draw_image_with_html_canvas_element_and_dw_and_dh(preview, corner.x, corner.y, w, h);
+            let _ =
+                context.draw_image_with_html_canvas_element_and_dw_and_dh(preview, corner.x, corner.y, w, h);
         }
         if let Some((canvas, lattice)) = scene.map {
             context.set_global_alpha(scene.opacity.clamp(0.0, 1.0));

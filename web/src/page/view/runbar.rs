@@ -69,7 +69,19 @@ impl Runbar {
             .with(&notices)
             .done();
         Self {
-            root, predict, cancel, dismiss, notices, progress, track, bar, spoken, result, device, problem, alert,
+            root,
+            predict,
+            cancel,
+            dismiss,
+            notices,
+            progress,
+            track,
+            bar,
+            spoken,
+            result,
+            device,
+            problem,
+            alert,
         }
     }
 

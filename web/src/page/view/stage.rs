@@ -88,7 +88,12 @@ impl Stage {
             .attr("aria-label", "Map")
             .with(&image_line)
             .with(
-                el("div").class("field-of-view").with(&panels_box).with(&empty).with(&waiting).with(&pixel_size.root),
+                el("div")
+                    .class("field-of-view")
+                    .with(&panels_box)
+                    .with(&empty)
+                    .with(&waiting)
+                    .with(&pixel_size.root),
             )
             .with(el("p").class("unseen").attr("id", "map-keys").text(keys))
             .with(el("div").class("stage-foot").with(&readout).with(note))

@@ -138,7 +138,9 @@ impl Viewer {
             generation: Cell::new(0),
             model_shown: RefCell::default(),
             was_ready: Cell::new(false),
-            notify: js_sys::Reflect::get(options, &"notify".into()).ok().and_then(|value| value.dyn_into().ok()),
+            notify: js_sys::Reflect::get(options, &"notify".into())
+                .ok()
+                .and_then(|value| value.dyn_into().ok()),
             listeners: RefCell::default(),
             observer: RefCell::default(),
             frame: RefCell::default(),
@@ -215,11 +217,14 @@ impl Viewer {
             }
             (Change::Model, ..) => {
                 if let Some(model) = &state.model {
-                    self.tell("model", details::object([
-                        ("name", model.name.as_str().into()),
-                        ("sha256", model.sha256.as_str().into()),
-                        ("symbols", details::plain(&model.symbols)),
-                    ]));
+                    self.tell(
+                        "model",
+                        details::object([
+                            ("name", model.name.as_str().into()),
+                            ("sha256", model.sha256.as_str().into()),
+                            ("symbols", details::plain(&model.symbols)),
+                        ]),
+                    );
                 }
             }
             (Change::Result, ..) => {
@@ -266,7 +271,10 @@ impl Viewer {
             look.ranges.clear();
             look.query.clear();
             if !model.levels.get(look.level).predicted {
-                look.level = Level::ALL.into_iter().find(|&level| model.levels.get(level).predicted).unwrap_or(Level::Bin);
+                look.level = Level::ALL
+                    .into_iter()
+                    .find(|&level| model.levels.get(level).predicted)
+                    .unwrap_or(Level::Bin);
             }
             let best = panel_of(model, None, look.level).find("", look.sort).first().copied();
             look.genes = best.into_iter().collect();
