@@ -22,6 +22,11 @@ pub(super) fn input(
     let metadata = &model.bundle.metadata;
     let trained = slide_names(metadata.provenance.training_slides.iter().map(|slide| slide.id.as_str()));
     let tested = slide_names(slides.iter().map(|slide| slide.slide.id.as_str()));
+    let validated = slide_names(metadata.provenance.validation_slides.iter().map(|slide| slide.id.as_str()));
+    let chosen = match validated.is_empty() {
+        true => String::new(),
+        false => format!("; validated on {validated}"),
+    };
     let bin = scores.levels.iter().find(|(level, _)| *level == Level::Bin).map(|(_, evaluation)| evaluation);
     let symbols = &metadata.panel.symbols;
     let genes: Vec<GeneRow> = match bin {
@@ -33,7 +38,7 @@ pub(super) fn input(
     let shown = shown_genes(&genes);
     Ok(ReportInput {
         title: format!("MagNet on {tested}"),
-        summary: format!("Trained on {trained}; tested on {tested}."),
+        summary: format!("Trained on {trained}{chosen}; tested on {tested}."),
         units: metadata.normalization.unit().to_owned(),
         scores: scores
             .levels

@@ -58,7 +58,8 @@ pub fn options_from<'a>(
         half: args.half,
         device: chosen.device.clone(),
         device_name: chosen.reason.clone(),
-        command_line: std::env::args().collect(),
+        // The program by its name: where it lay on this machine is nobody's business.
+        command_line: std::iter::once("magnet-native".to_owned()).chain(std::env::args().skip(1)).collect(),
         console: *console,
         stop,
     }
