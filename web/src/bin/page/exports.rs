@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use magnet_core::Level;
 use magnet_web::page::view;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
@@ -27,7 +26,12 @@ impl Viewer {
     ///
     /// # Errors
     /// If `source` is something else.
-    pub fn open(&self, source: &JsValue, name: Option<String>, um_per_px: Option<f64>) -> Result<(), JsValue> {
+    pub fn open(
+        &self,
+        source: &JsValue,
+        name: Option<String>,
+        um_per_px: Option<f64>,
+    ) -> Result<(), JsValue> {
         let session = self.0.session();
         if let Some(url) = source.as_string() {
             session.open_image_url(&url, um_per_px);
@@ -53,7 +57,9 @@ impl Viewer {
             let name = name.or_else(|| source.dyn_ref().map(File::name)).unwrap_or_else(|| "model".into());
             session.open_model_blob(blob.clone(), name);
         } else {
-            return Err(type_error("openModel: expected a File, a Blob, an address or an id of the catalogue"));
+            return Err(type_error(
+                "openModel: expected a File, a Blob, an address or an id of the catalogue",
+            ));
         }
         Ok(())
     }
@@ -85,11 +91,7 @@ impl Viewer {
     /// # Errors
     /// If there is no such level or gene, or no prediction.
     pub async fn values(&self, level: String, gene: String) -> Result<JsValue, JsValue> {
-        let viewer = self.0.clone();
-        let Some(level) = Level::ALL.into_iter().find(|known| known.name() == level) else {
-            return Err(type_error("values: expected the level \"bin\", \"spot\" or \"region\""));
-        };
-        viewer.values(level, &gene).await
+        self.0.values(&level, &gene).await
     }
 
     /// Ends the viewer and its engine, and gives their memory back.
