@@ -1,4 +1,5 @@
-//! What the custom element calls. Names in JavaScript are in camel case.
+//! What the custom element calls. Names in JavaScript are in camel case. Values of JavaScript are taken over, not
+//! lent: see [`magnet_web::page`]'s listener for why.
 
 use std::rc::Rc;
 
@@ -16,8 +17,8 @@ pub struct Viewer(Rc<view::Viewer>);
 /// # Errors
 /// If an option that is needed is missing.
 #[wasm_bindgen]
-pub fn mount(root: &ShadowRoot, options: &JsValue) -> Result<Viewer, JsValue> {
-    view::mount(root, options).map(Viewer)
+pub fn mount(root: ShadowRoot, options: JsValue) -> Result<Viewer, JsValue> {
+    view::mount(&root, &options).map(Viewer)
 }
 
 #[wasm_bindgen]
@@ -26,12 +27,7 @@ impl Viewer {
     ///
     /// # Errors
     /// If `source` is something else.
-    pub fn open(
-        &self,
-        source: &JsValue,
-        name: Option<String>,
-        um_per_px: Option<f64>,
-    ) -> Result<(), JsValue> {
+    pub fn open(&self, source: JsValue, name: Option<String>, um_per_px: Option<f64>) -> Result<(), JsValue> {
         let session = self.0.session();
         if let Some(url) = source.as_string() {
             session.open_image_url(&url, um_per_px);
@@ -49,7 +45,7 @@ impl Viewer {
     /// # Errors
     /// If `source` is something else.
     #[wasm_bindgen(js_name = openModel)]
-    pub fn open_model(&self, source: &JsValue, name: Option<String>) -> Result<(), JsValue> {
+    pub fn open_model(&self, source: JsValue, name: Option<String>) -> Result<(), JsValue> {
         let session = self.0.session();
         if let Some(model) = source.as_string() {
             session.open_model(&model);

@@ -86,9 +86,12 @@ impl Session {
 
     /// Has the engine decode the image.
     pub(super) async fn feed_image(&self, engines: &mut Engines, revision: Revision) -> Turn {
-        // An earlier loss may have used the spare engine up. Before the image is read, requests give nothing away.
-        engines.prepare_spare();
-        self.spare_is_there(engines).await;
+        // An earlier loss may have used the spare engine up. Only a new image may follow a request, and only before it is
+        // read: while a loss is mended the network stays alone.
+        if self.state().image.is_none() {
+            engines.prepare_spare();
+            self.spare_is_there(engines).await;
+        }
         let (source, um_per_px) = {
             let work = self.work.borrow();
             if work.wanted.image != Some(revision) {

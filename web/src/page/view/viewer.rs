@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::{Rc, Weak};
 
-use gloo::events::EventListener;
 use js_sys::Function;
 use magnet_core::Level;
 use wasm_bindgen::prelude::Closure;
@@ -23,6 +22,7 @@ use super::look::Look;
 use super::runbar::Runbar;
 use super::stage::Stage;
 use super::topbar::{Topbar, device_choice};
+use crate::page::listener::EventListener;
 use crate::page::session::state::{Change, Phase, Problem, State};
 use crate::page::session::{Session, SessionOptions};
 
