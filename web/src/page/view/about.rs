@@ -41,7 +41,9 @@ impl About {
         set_attr(&self.card, "data-key", Some(&key));
         clear(&self.card);
         let Some(model) = &state.model else {
-            let _ = self.card.append_child(&el("p").class("hint").text("No model is open.").done::<HtmlElement>());
+            let _ = self
+                .card
+                .append_child(&el("p").class("hint").text("No model is open.").done::<HtmlElement>());
             return;
         };
         if let Some(entry) = state.chosen_entry().filter(|entry| entry.sha256 == model.sha256) {
@@ -55,10 +57,12 @@ impl About {
         let _ = self.card.append_child(&el("p").class("hint").text(warning).done::<HtmlElement>());
         if !model.command_line.is_empty() {
             let command = model.command_line.join(" ");
-            let shown = el("div")
-                .class("command")
-                .with(el("h3").text("Trained with"))
-                .with(el("pre").attr("tabindex", "0").attr("aria-label", "Training command").with(el("code").text(&command)));
+            let shown = el("div").class("command").with(el("h3").text("Trained with")).with(
+                el("pre")
+                    .attr("tabindex", "0")
+                    .attr("aria-label", "Training command")
+                    .with(el("code").text(&command)),
+            );
             let _ = self.card.append_child(&shown.done::<HtmlElement>());
         }
     }

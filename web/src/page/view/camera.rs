@@ -95,7 +95,11 @@ impl Camera {
         // An image smaller than the panel stays centred; a larger one always covers the panel's middle.
         let hold = |center: f64, image: f64, panel: f64| {
             let half = panel / (2.0 * scale);
-            if image <= 2.0 * half { image / 2.0 } else { center.clamp(half.min(image / 2.0) * 0.2, image - half * 0.2) }
+            if image <= 2.0 * half {
+                image / 2.0
+            } else {
+                center.clamp(half.min(image / 2.0) * 0.2, image - half * 0.2)
+            }
         };
         let center_px = Point {
             x: hold(self.center_px.x, image_px.width, panel_css.width),
@@ -138,7 +142,9 @@ mod tests {
         let camera = Camera::fit(IMAGE, PANEL);
         let corner = camera.css_from_px(Point { x: 0.0, y: 0.0 }, PANEL);
         let opposite = camera.css_from_px(Point { x: IMAGE.width, y: IMAGE.height }, PANEL);
-        assert!(corner.x >= 0.0 && corner.y >= 0.0 && opposite.x <= PANEL.width && opposite.y <= PANEL.height);
+        assert!(
+            corner.x >= 0.0 && corner.y >= 0.0 && opposite.x <= PANEL.width && opposite.y <= PANEL.height
+        );
         assert!((corner.x - (PANEL.width - opposite.x)).abs() < 1e-9);
         assert!(camera.is_fitted(IMAGE, PANEL));
     }
@@ -171,7 +177,9 @@ mod tests {
         assert_eq!(camera.zoomed(0.0, Point::default(), IMAGE, PANEL), Camera::fit(IMAGE, PANEL));
         assert!(camera.zoomed(1e9, Point::default(), IMAGE, PANEL).scale <= MAX_SCALE);
         let empty = Camera::fit(Size::default(), Size::default());
-        assert!(empty.scale > 0.0 && empty.zoomed(f64::NAN, Point::default(), IMAGE, PANEL).scale.is_finite());
+        assert!(
+            empty.scale > 0.0 && empty.zoomed(f64::NAN, Point::default(), IMAGE, PANEL).scale.is_finite()
+        );
     }
 
     #[test]

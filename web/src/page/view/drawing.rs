@@ -1,7 +1,9 @@
 //! How the map is drawn: colour map, opacity, range.
 
 use magnet_core::heatmap::{ColorMap, ValueRange};
-use web_sys::{HtmlButtonElement, HtmlCanvasElement, HtmlElement, HtmlInputElement, HtmlOptionElement, HtmlSelectElement};
+use web_sys::{
+    HtmlButtonElement, HtmlCanvasElement, HtmlElement, HtmlInputElement, HtmlOptionElement, HtmlSelectElement,
+};
 
 use super::dom::{button, el, heading, label, set_attr, set_text};
 use super::layers::draw_gradient;
@@ -72,13 +74,30 @@ impl Drawing {
             .with(heading("Drawing", "drawing-heading"))
             .with(el("div").class("inline").with(label("Colour map", "color-map")).with(&color_map))
             .with(&gradient)
-            .with(line("Lowest colour", &low, &low_value))
-            .with(line("Highest colour", &high, &high_value))
-            .with(el("div").class("inline").with(&range_of).with(&reset))
-            .with(line("Opacity", &opacity, &opacity_value))
+            .with(el("div").class("pair").with(line("Lowest colour", &low, &low_value)).with(line(
+                "Highest colour",
+                &high,
+                &high_value,
+            )))
+            .with(
+                el("div")
+                    .class("pair")
+                    .with(line("Opacity", &opacity, &opacity_value))
+                    .with(el("div").class("range-of").with(&range_of).with(&reset)),
+            )
             .done();
         Self {
-            root, color_map, opacity, low, high, reset, opacity_value, low_value, high_value, range_of, gradient,
+            root,
+            color_map,
+            opacity,
+            low,
+            high,
+            reset,
+            opacity_value,
+            low_value,
+            high_value,
+            range_of,
+            gradient,
         }
     }
 

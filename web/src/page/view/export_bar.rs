@@ -29,7 +29,8 @@ pub struct ExportBar {
 impl ExportBar {
     /// Builds the part.
     pub fn new() -> Self {
-        let mut row = el("div").class("export").attr("role", "group").attr("aria-labelledby", "export-heading");
+        let mut row =
+            el("div").class("export").attr("role", "group").attr("aria-labelledby", "export-heading");
         let mut buttons = Vec::new();
         for (kind, name, what) in FILES {
             let control: HtmlElement = button(name, "button").attr("title", what).done();
@@ -55,7 +56,9 @@ impl ExportBar {
         }
         let hint = match (state.exporting, state.result) {
             (Some(_), _) => "Making the file…",
-            (None, Some(result)) if !result.complete => "Files of a partial map say so; what is missing is left empty.",
+            (None, Some(result)) if !result.complete => {
+                "Files of a partial map say so; what is missing is left empty."
+            }
             _ => "",
         };
         set_text(&self.hint, hint);

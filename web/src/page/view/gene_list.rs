@@ -74,7 +74,8 @@ impl GeneList {
             .done();
         let sort: HtmlSelectElement = el("select").attr("id", "gene-sort").done();
         for order in GeneSort::ALL {
-            let option: HtmlOptionElement = el("option").attr("value", order.name()).text(order.label()).done();
+            let option: HtmlOptionElement =
+                el("option").attr("value", order.name()).text(order.label()).done();
             let _ = sort.append_child(&option);
         }
         let list: HtmlElement = el("ul")
@@ -86,14 +87,20 @@ impl GeneList {
             .attr("tabindex", "0")
             .done();
         let more: HtmlElement = el("p").class("hint").attr("hidden", "").done();
-        let side_by_side: HtmlInputElement = el("input").attr("type", "checkbox").attr("id", "side-by-side").done();
+        let side_by_side: HtmlInputElement =
+            el("input").attr("type", "checkbox").attr("id", "side-by-side").done();
         let columns = el("div")
             .class("gene-columns")
             .attr("aria-hidden", "true")
             .with(el("span").text("Gene"))
-            .with(el("span").attr("title", "Pearson correlation on slides that the model was not fitted to").text("held-out r"))
+            .with(
+                el("span")
+                    .attr("title", "Pearson correlation on slides that the model was not fitted to")
+                    .text("held-out r"),
+            )
             .with(el("span").attr("title", "Standard deviation of the prediction on this image").text("SD"));
-        let keys = format!("Enter shows the gene, Shift and Enter shows it beside the others, up to {MAX_PANELS}.");
+        let keys =
+            format!("Enter shows the gene, Shift and Enter shows it beside the others, up to {MAX_PANELS}.");
         let root: HtmlElement = el("section")
             .class("part gene-part")
             .attr("aria-labelledby", "genes-heading")
@@ -106,7 +113,12 @@ impl GeneList {
             .with(columns)
             .with(&list)
             .with(&more)
-            .with(el("div").class("inline check").with(&side_by_side).with(label("Show genes side by side", "side-by-side")))
+            .with(
+                el("div")
+                    .class("inline check")
+                    .with(&side_by_side)
+                    .with(label("Show genes side by side", "side-by-side")),
+            )
             .done();
         Self {
             root,
@@ -224,7 +236,8 @@ impl GeneList {
         }
         let hint = state.model.as_ref().map(|model| {
             let level = model.levels.get(look.level);
-            let mean = level.pcc_gene_mean.map(|mean| format!("; mean held-out r {}", words::pearson(Some(mean))));
+            let mean =
+                level.pcc_gene_mean.map(|mean| format!("; mean held-out r {}", words::pearson(Some(mean))));
             format!("One value per {} µm tile{}", words::pixel_size(level.tile_um), mean.unwrap_or_default())
         });
         set_text(&self.level_hint, hint.as_deref().unwrap_or("\u{a0}"));
@@ -271,33 +284,27 @@ fn row(panel: &Panel<'_>, gene: usize, largest: f32, look: &Look) -> HtmlElement
     let (pearson, deviation) = (panel.pearson(gene), panel.deviation(gene));
     let score = words::pearson(pearson.map(f64::from));
     let spread = deviation.map_or_else(|| words::NONE.to_owned(), words::value);
-    let mut name = match pearson {
-        Some(_) => format!("{symbol}, held-out Pearson {score}"),
-        None => format!("{symbol}, no held-out score"),
-    };
-    if deviation.is_some() {
-        name += &format!(", predicted standard deviation {spread}");
-    }
-    let bar = |fraction: f32| {
+    let column = |class: &str, words: &str, fraction: Option<f32>, number: &str| {
         let bar: HtmlElement = el("span").class("mini").done();
-        set_style(&bar, "--part", &format!("{:.3}", fraction.clamp(0.0, 1.0)));
-        bar
+        set_style(&bar, "--part", &format!("{:.3}", fraction.unwrap_or(0.0).clamp(0.0, 1.0)));
+        show(&bar, fraction.is_some());
+        // The words make the row a sentence for those who hear it.
+        el("span")
+            .class(class)
+            .with(bar)
+            .with(el("span").class("unseen").text(words))
+            .with(el("span").class("number").text(number))
     };
+    let part = deviation.map(|deviation| deviation / largest.max(f32::MIN_POSITIVE));
     let shown = look.genes.contains(&gene);
     let mut option = el("li")
         .attr("role", "option")
         .attr("id", &format!("gene-{gene}"))
         .attr("data-gene", &gene.to_string())
-        .attr("aria-label", &name)
         .attr("aria-selected", if shown { "true" } else { "false" })
         .with(el("span").class("symbol").text(symbol))
-        .with(el("span").class("score").with(bar(pearson.unwrap_or(0.0))).with(el("span").text(&score)))
-        .with(
-            el("span")
-                .class("spread")
-                .with(bar(deviation.map_or(0.0, |deviation| deviation / largest.max(f32::MIN_POSITIVE))))
-                .with(el("span").text(&spread)),
-        );
+        .with(column("score", " held-out Pearson ", pearson, &score))
+        .with(column("spread", " predicted standard deviation ", part, &spread));
     if look.active_gene() == Some(gene) {
         option = option.attr("data-active", "");
     }

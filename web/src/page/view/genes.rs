@@ -131,13 +131,16 @@ mod tests {
 
     fn with_panel<T>(check: impl FnOnce(Panel<'_>) -> T) -> T {
         let symbols = strings(&["ERBB2", "ESR1", "GATA3", "ERBB3", "MYH11"]);
-        let ids = strings(&["ENSG00000141736", "ENSG00000091831", "ENSG00000107485", "ENSG00000065361", "ENSG9"]);
+        let ids =
+            strings(&["ENSG00000141736", "ENSG00000091831", "ENSG00000107485", "ENSG00000065361", "ENSG9"]);
         let pearson = [Some(0.3), None, Some(0.7), Some(f32::NAN), Some(-0.1)];
         check(Panel { symbols: &symbols, ids: &ids, pearson: &pearson, deviation: &[0.1, 0.9, 0.5] })
     }
 
     fn found(query: &str, sort: GeneSort) -> Vec<String> {
-        with_panel(|panel| panel.find(query, sort).into_iter().map(|gene| panel.symbols[gene].clone()).collect())
+        with_panel(|panel| {
+            panel.find(query, sort).into_iter().map(|gene| panel.symbols[gene].clone()).collect()
+        })
     }
 
     #[test]

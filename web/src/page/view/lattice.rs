@@ -124,7 +124,9 @@ mod tests {
                 assert_eq!(lattice.tile_at(place), Some(tile));
             }
         }
-        for (x, y) in [(72.0, 24.0), (40.0, 40.0), (31.0, 24.0), (97.0, 24.0), (f64::NAN, 24.0), (1e300, -1e300)] {
+        for (x, y) in
+            [(72.0, 24.0), (40.0, 40.0), (31.0, 24.0), (97.0, 24.0), (f64::NAN, 24.0), (1e300, -1e300)]
+        {
             assert_eq!(lattice.tile_at(Point { x, y }), None, "({x}, {y})");
         }
     }

@@ -54,7 +54,11 @@ mod tests {
                 let value = -2.0 + step as f32 / 16.0;
                 let exact = map.color(range.fraction(f64::from(value)));
                 let found = palette.color(value).unwrap();
-                assert!(exact.iter().zip(found).all(|(a, b)| a.abs_diff(b) <= 3), "{} at {value}", map.name());
+                assert!(
+                    exact.iter().zip(found).all(|(a, b)| a.abs_diff(b) <= 3),
+                    "{} at {value}",
+                    map.name()
+                );
             }
             assert_eq!(palette.color(f32::NAN), None);
             assert_eq!(palette.color(f32::INFINITY), None);

@@ -40,7 +40,8 @@ impl PixelSizeDialog {
             .attr("required", "")
             .attr("aria-describedby", "pixel-size-extent")
             .done();
-        let mut common = el("div").class("common-sizes").attr("role", "group").attr("aria-label", "Common sizes");
+        let mut common =
+            el("div").class("common-sizes").attr("role", "group").attr("aria-label", "Common sizes");
         for (size, scan) in COMMON {
             let name = format!("{size} µm ({scan})");
             common = common.with(button(&name, "button quiet").attr("data-size", size));
@@ -86,7 +87,9 @@ impl PixelSizeDialog {
             &self.why,
             match known {
                 Some(_) => "The prediction runs again with the new size.",
-                None => "The file does not say how large a pixel is, and a map needs it. The scanner's settings or the slide's metadata tell.",
+                None => {
+                    "The file does not say how large a pixel is, and a map needs it. It stands in the scanner's settings or in the slide's metadata."
+                }
             },
         );
         if !was_open {

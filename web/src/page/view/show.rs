@@ -53,14 +53,18 @@ impl Viewer {
         let unit = state.model.as_ref().map(|model| model.unit.as_str()).unwrap_or_default();
         for (place, panel) in self.stage.panels.iter().enumerate() {
             let gene = look.genes.get(place).copied();
-            let symbol = gene.and_then(|gene| Some(state.model.as_ref()?.symbols.get(gene)?.as_str())).unwrap_or_default();
+            let symbol = gene
+                .and_then(|gene| Some(state.model.as_ref()?.symbols.get(gene)?.as_str()))
+                .unwrap_or_default();
             let pearson = gene.and_then(|gene| {
                 let levels = &state.model.as_ref()?.levels;
                 levels.get(look.level).gene_pearson.get(gene).copied().flatten()
             });
             let name = match (&state.image, symbol) {
                 (None, _) => "Map".to_owned(),
-                (Some(image), symbol) if !state.has_map() || symbol.is_empty() => format!("Image {}", image.name),
+                (Some(image), symbol) if !state.has_map() || symbol.is_empty() => {
+                    format!("Image {}", image.name)
+                }
                 (Some(_), symbol) => format!("Predicted map of {symbol}, {} level", look.level),
             };
             panel.set_caption(&Caption {
@@ -142,14 +146,21 @@ impl Viewer {
         if let Some(at) = look.cursor_px {
             parts.push(match state.image.as_ref().and_then(|image| image.um_per_px) {
                 Some(um_per_px) => {
-                    format!("x {} µm, y {} µm", words::microns(at.x * um_per_px), words::microns(at.y * um_per_px))
+                    format!(
+                        "x {} µm, y {} µm",
+                        words::microns(at.x * um_per_px),
+                        words::microns(at.y * um_per_px)
+                    )
                 }
                 None => format!("x {} px, y {} px", words::microns(at.x), words::microns(at.y)),
             });
         }
         for (place, panel) in self.stage.panels.iter().enumerate() {
             let layer = look.genes.get(place).and_then(|&gene| layers.gene(look.level, gene));
-            let value = layer.zip(tile).and_then(|(layer, tile)| layer.values.get(tile)).map(|&value| words::value(value));
+            let value = layer
+                .zip(tile)
+                .and_then(|(layer, tile)| layer.values.get(tile))
+                .map(|&value| words::value(value));
             panel.set_value(value.as_deref().unwrap_or_default());
             let symbol = layer.and_then(|layer| state.model.as_ref()?.symbols.get(layer.gene.gene));
             if let (Some(symbol), Some(value)) = (symbol, value) {

@@ -88,7 +88,12 @@ impl Stage {
             .attr("aria-label", "Map")
             .with(&image_line)
             .with(
-                el("div").class("field-of-view").with(&panels_box).with(&empty).with(&waiting).with(&pixel_size.root),
+                el("div")
+                    .class("field-of-view")
+                    .with(&panels_box)
+                    .with(&empty)
+                    .with(&waiting)
+                    .with(&pixel_size.root),
             )
             .with(el("p").class("unseen").attr("id", "map-keys").text(keys))
             .with(el("div").class("stage-foot").with(&readout).with(note))
@@ -138,10 +143,10 @@ impl Stage {
                 Some(um_per_px) => facts += &format!(" · {} µm/px", words::pixel_size(um_per_px)),
                 None => facts += " · pixel size not known",
             }
-            if let (Some(used), Some(embedded)) = (image.um_per_px, image.embedded_um_per_px) {
-                if (used / embedded - 1.0).abs() > 1e-3 {
-                    facts += &format!(" (the file says {})", words::pixel_size(embedded));
-                }
+            if let (Some(used), Some(embedded)) = (image.um_per_px, image.embedded_um_per_px)
+                && (used / embedded - 1.0).abs() > 1e-3
+            {
+                facts += &format!(" (the file says {})", words::pixel_size(embedded));
             }
             set_text(&self.image_facts, &facts);
         }

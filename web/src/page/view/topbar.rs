@@ -43,7 +43,11 @@ impl Topbar {
         let sample: HtmlButtonElement = button("Try the sample", "button").done();
         let open_actions: HtmlElement =
             el("div").class("open-actions").with(&open_image).with(&sample).done();
-        let image_file = file_input("image-file", "Image file", ".png,.jpg,.jpeg,.tif,.tiff,image/png,image/jpeg,image/tiff");
+        let image_file = file_input(
+            "image-file",
+            "Image file",
+            ".png,.jpg,.jpeg,.tif,.tiff,image/png,image/jpeg,image/tiff",
+        );
         let model_file = file_input("model-file", "Model file", ".safetensors");
         let model: HtmlSelectElement = el("select").attr("id", "model").done();
         let open_model: HtmlButtonElement = button("Open model file", "button").done();
@@ -67,7 +71,19 @@ impl Topbar {
             .with(&image_file)
             .with(&model_file)
             .done();
-        Self { root, open_actions, open_image, image_file, sample, model, open_model, model_file, device, theme, slot }
+        Self {
+            root,
+            open_actions,
+            open_image,
+            image_file,
+            sample,
+            model,
+            open_model,
+            model_file,
+            device,
+            theme,
+            slot,
+        }
     }
 
     /// Shows the state.
@@ -86,9 +102,17 @@ impl Topbar {
         if self.open_actions.parent_element().is_some_and(|parent| parent == **place) {
             return;
         }
+        // Without an image this is the one next step.
+        set_attr(
+            &self.open_image,
+            "class",
+            Some(if elsewhere.is_some() { "button primary" } else { "button" }),
+        );
         let refocus = focused.filter(|element| self.open_actions.contains(Some(element))).cloned();
         let _ = place.append_child(&self.open_actions);
-        if let Some(element) = refocus.and_then(|element| wasm_bindgen::JsCast::dyn_into::<HtmlElement>(element).ok()) {
+        if let Some(element) =
+            refocus.and_then(|element| wasm_bindgen::JsCast::dyn_into::<HtmlElement>(element).ok())
+        {
             let _ = element.focus();
         }
     }

@@ -21,7 +21,8 @@ impl Viewer {
     pub async fn values(self: &Rc<Self>, level: &str, gene: &str) -> Result<JsValue, JsValue> {
         let error = |text: String| JsValue::from(js_sys::Error::new(&text));
         let known = Level::ALL.into_iter().find(|known| known.name() == level);
-        let level = known.ok_or_else(|| error(format!("level: expected bin, spot or region, found “{level}”")))?;
+        let level =
+            known.ok_or_else(|| error(format!("level: expected bin, spot or region, found “{level}”")))?;
         let model = self.session.state().model.clone();
         let position = model.and_then(|model| panel_of(&model, None, level).position(gene));
         let gene = position.ok_or_else(|| error(format!("gene: the open model does not know “{gene}”")))?;
@@ -84,7 +85,8 @@ impl Viewer {
             let session = self.session.clone();
             spawn_local(async move {
                 let answer = session.values(level, gene).await;
-                let Some(viewer) = viewer.upgrade().filter(|viewer| viewer.generation.get() == generation) else {
+                let Some(viewer) = viewer.upgrade().filter(|viewer| viewer.generation.get() == generation)
+                else {
                     return;
                 };
                 match answer {

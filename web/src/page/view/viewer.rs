@@ -26,6 +26,9 @@ use crate::page::listener::EventListener;
 use crate::page::session::state::{Change, Phase, Problem, State};
 use crate::page::session::{Session, SessionOptions};
 
+/// An observer of sizes, with what it calls.
+type Watch = (ResizeObserver, Closure<dyn FnMut()>);
+
 /// One viewer on a page.
 pub struct Viewer {
     pub(super) session: Rc<Session>,
@@ -57,7 +60,7 @@ pub struct Viewer {
     was_ready: Cell<bool>,
     notify: Option<Function>,
     listeners: RefCell<Vec<EventListener>>,
-    observer: RefCell<Option<(ResizeObserver, Closure<dyn FnMut()>)>>,
+    observer: RefCell<Option<Watch>>,
     pub(super) frame: RefCell<Option<Closure<dyn FnMut()>>>,
     pub(super) frame_asked: Cell<Option<i32>>,
 }
@@ -138,7 +141,9 @@ impl Viewer {
             generation: Cell::new(0),
             model_shown: RefCell::default(),
             was_ready: Cell::new(false),
-            notify: js_sys::Reflect::get(options, &"notify".into()).ok().and_then(|value| value.dyn_into().ok()),
+            notify: js_sys::Reflect::get(options, &"notify".into())
+                .ok()
+                .and_then(|value| value.dyn_into().ok()),
             listeners: RefCell::default(),
             observer: RefCell::default(),
             frame: RefCell::default(),
@@ -215,11 +220,14 @@ impl Viewer {
             }
             (Change::Model, ..) => {
                 if let Some(model) = &state.model {
-                    self.tell("model", details::object([
-                        ("name", model.name.as_str().into()),
-                        ("sha256", model.sha256.as_str().into()),
-                        ("symbols", details::plain(&model.symbols)),
-                    ]));
+                    self.tell(
+                        "model",
+                        details::object([
+                            ("name", model.name.as_str().into()),
+                            ("sha256", model.sha256.as_str().into()),
+                            ("symbols", details::plain(&model.symbols)),
+                        ]),
+                    );
                 }
             }
             (Change::Result, ..) => {
@@ -266,7 +274,10 @@ impl Viewer {
             look.ranges.clear();
             look.query.clear();
             if !model.levels.get(look.level).predicted {
-                look.level = Level::ALL.into_iter().find(|&level| model.levels.get(level).predicted).unwrap_or(Level::Bin);
+                look.level = Level::ALL
+                    .into_iter()
+                    .find(|&level| model.levels.get(level).predicted)
+                    .unwrap_or(Level::Bin);
             }
             let best = panel_of(model, None, look.level).find("", look.sort).first().copied();
             look.genes = best.into_iter().collect();

@@ -171,7 +171,10 @@ impl Viewer {
     fn wire_genes(self: &Rc<Self>) {
         let list = &self.gene_list;
         self.on(&list.levels, "change", |viewer, event| {
-            let name = event.target().and_then(|target| target.dyn_into::<HtmlInputElement>().ok()).map(|radio| radio.value());
+            let name = event
+                .target()
+                .and_then(|target| target.dyn_into::<HtmlInputElement>().ok())
+                .map(|radio| radio.value());
             let level = Level::ALL.into_iter().find(|level| Some(level.name()) == name.as_deref());
             if let Some(level) = level {
                 viewer.set_level(level);
@@ -198,7 +201,9 @@ impl Viewer {
         });
         self.on(&list.list, "click", |viewer, event| {
             let gene = closest(event, "[data-gene]").and_then(|option| number(&option, "data-gene"));
-            let beside = event.dyn_ref::<MouseEvent>().is_some_and(|event| event.ctrl_key() || event.meta_key() || event.shift_key());
+            let beside = event
+                .dyn_ref::<MouseEvent>()
+                .is_some_and(|event| event.ctrl_key() || event.meta_key() || event.shift_key());
             if let Some(gene) = gene {
                 viewer.pick_gene(gene, beside);
             }
@@ -310,7 +315,10 @@ impl Viewer {
     /// Opens the first file as what its name says.
     fn open_any(self: &Rc<Self>, files: Option<FileList>) {
         let Some(file) = files.and_then(|files| files.get(0)) else {
-            self.report(Problem::new(ProblemKind::Input, "Expected an image or model file, found none.".to_owned()));
+            self.report(Problem::new(
+                ProblemKind::Input,
+                "Expected an image or model file, found none.".to_owned(),
+            ));
             return;
         };
         if file.name().to_lowercase().ends_with(MODEL_SUFFIX) {

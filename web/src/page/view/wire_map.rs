@@ -36,9 +36,11 @@ impl Pressed {
         if count == 0.0 {
             return None;
         }
-        let sum = self.at.values().fold(Point::default(), |sum, at| Point { x: sum.x + at.x, y: sum.y + at.y });
+        let sum =
+            self.at.values().fold(Point::default(), |sum, at| Point { x: sum.x + at.x, y: sum.y + at.y });
         let middle = Point { x: sum.x / count, y: sum.y / count };
-        let distance = self.at.values().map(|at| (at.x - middle.x).hypot(at.y - middle.y)).sum::<f64>() / count;
+        let distance =
+            self.at.values().map(|at| (at.x - middle.x).hypot(at.y - middle.y)).sum::<f64>() / count;
         Some((middle, distance))
     }
 }
@@ -97,8 +99,12 @@ impl Viewer {
     fn wire_pointer(self: &Rc<Self>, map: &HtmlElement, pressed: &Rc<RefCell<Pressed>>) {
         let down = pressed.clone();
         self.on(map, "pointerdown", move |_, event| {
-            let Some(pointer) = event.dyn_ref::<PointerEvent>().filter(|pointer| pointer.button() == 0) else { return };
-            if let Some(target) = event.current_target().and_then(|target| target.dyn_into::<Element>().ok()) {
+            let Some(pointer) = event.dyn_ref::<PointerEvent>().filter(|pointer| pointer.button() == 0)
+            else {
+                return;
+            };
+            if let Some(target) = event.current_target().and_then(|target| target.dyn_into::<Element>().ok())
+            {
                 // Without capture a fast drag leaves the map; it then only ends early.
                 let _ = target.set_pointer_capture(pointer.pointer_id());
             }
@@ -160,7 +166,9 @@ impl Viewer {
             return;
         }
         let factor = if from_spread > 0.0 && to_spread > 0.0 { to_spread / from_spread } else { 1.0 };
-        self.move_camera(|camera, image, panel| camera.panned(by, image, panel).zoomed(factor, to, image, panel));
+        self.move_camera(|camera, image, panel| {
+            camera.panned(by, image, panel).zoomed(factor, to, image, panel)
+        });
     }
 
     fn point_at(self: &Rc<Self>, at_css: Point) {
@@ -194,7 +202,9 @@ impl Viewer {
         let anchor = self.look.borrow().cursor_px.map_or(middle, |at| self.camera().css_from_px(at, panel));
         match pressed.key().as_str() {
             "+" | "=" => self.move_camera(|camera, image, panel| camera.zoomed(STEP, anchor, image, panel)),
-            "-" | "_" => self.move_camera(|camera, image, panel| camera.zoomed(1.0 / STEP, anchor, image, panel)),
+            "-" | "_" => {
+                self.move_camera(|camera, image, panel| camera.zoomed(1.0 / STEP, anchor, image, panel))
+            }
             "0" => self.move_camera(|_, image, panel| Camera::fit(image, panel)),
             "ArrowLeft" => self.step_cursor(-1.0, 0.0, pressed.shift_key()),
             "ArrowRight" => self.step_cursor(1.0, 0.0, pressed.shift_key()),
