@@ -12,7 +12,7 @@ use web_sys::{Blob, BlobPropertyBag, ImageData};
 use super::client::Engines;
 use super::drive::{Failure, Turn};
 use super::handle::{Session, now_ms};
-use super::plan::{Revision, WantedRun};
+use super::plan::{Held, Revision, WantedRun};
 use super::problem::Problem;
 use super::rate::Rate;
 use super::recovery::Loss;
@@ -51,7 +51,8 @@ impl Session {
             if work.wanted.engine != engine {
                 return Err(Failure::Superseded);
             }
-            work.held.engine = Some(engine);
+            // Whatever the last one held, this one does not.
+            work.held = Held { engine: Some(engine), ..Held::default() };
         }
         self.change(Change::Device, |state| state.device = Some(report));
         Ok(())
