@@ -2,6 +2,8 @@
 
 use burn::tensor::Device;
 use burn::tensor::wgpu::WgpuSetup;
+use cubecl::config::autotune::AutotuneLevel;
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use js_sys::{Function, Object, Promise, Reflect};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
@@ -101,7 +103,8 @@ fn has_feature(adapter: &JsValue, name: &str) -> bool {
 ///
 /// # Errors
 /// The reason, in words, why the adapter does not open.
-pub(super) async fn open() -> Result<(Device, wgpu::Device, wgpu::Queue), String> {
+pub(super) async fn open(software: bool) -> Result<(Device, wgpu::Device, wgpu::Queue), String> {
+    configure_tuner(software);
     let backend = wgpu::Backend::BrowserWebGpu;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: backend.into(),
@@ -133,6 +136,17 @@ pub(super) async fn open() -> Result<(Device, wgpu::Device, wgpu::Queue), String
     let setup = WgpuSetup { instance, adapter, device: device.clone(), queue: queue.clone(), backend };
     let burn = Device::wgpu_options().setup(setup).init().map_err(|error| error.to_string())?;
     Ok((burn, device, queue))
+}
+
+/// A visitor loads the page to see one map: kernels are told apart roughly, by few runs of each. On a software adapter
+/// every run costs more than it can save.
+fn configure_tuner(software: bool) {
+    let mut config = CubeClRuntimeConfig::default();
+    config.autotune.level = AutotuneLevel::Minimal;
+    config.autotune.bench.min_samples = 1;
+    config.autotune.bench.max_samples = if software { 1 } else { 3 };
+    // Not the first device of this module: its settings stand.
+    let _ = CubeClRuntimeConfig::try_set(config);
 }
 
 /// While this is held, adapters that are asked for describe their subgroups as [`SUBGROUP_SIZES`]; nothing else about
