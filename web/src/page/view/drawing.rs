@@ -68,7 +68,8 @@ impl Drawing {
         let line = |text: &str, input: &HtmlInputElement, value: &HtmlElement| {
             el("div").class("slider").with(label(text, &input.id())).with(value).with(input)
         };
-        let root: HtmlElement = el("section")
+        let root: HtmlElement = el("div")
+            .attr("role", "group")
             .class("part")
             .attr("aria-labelledby", "drawing-heading")
             .with(heading("Drawing", "drawing-heading"))

@@ -53,7 +53,7 @@ impl GeneList {
                 .attr("id", &id)
                 .attr("value", level.name())
                 .done();
-            levels = levels.with(&radio).with(label(text, &id));
+            levels = levels.with(el("span").class("segment").with(&radio).with(label(text, &id)));
             radios.push((level, radio));
         }
         let levels: HtmlElement = levels.done();
@@ -101,7 +101,8 @@ impl GeneList {
             .with(el("span").attr("title", "Standard deviation of the prediction on this image").text("SD"));
         let keys =
             format!("Enter shows the gene, Shift and Enter shows it beside the others, up to {MAX_PANELS}.");
-        let root: HtmlElement = el("section")
+        let root: HtmlElement = el("div")
+            .attr("role", "group")
             .class("part gene-part")
             .attr("aria-labelledby", "genes-heading")
             .with(heading("Genes", "genes-heading"))
@@ -238,7 +239,7 @@ impl GeneList {
             let level = model.levels.get(look.level);
             let mean =
                 level.pcc_gene_mean.map(|mean| format!("; mean held-out r {}", words::pearson(Some(mean))));
-            format!("One value per {} µm tile{}", words::pixel_size(level.tile_um), mean.unwrap_or_default())
+            format!("{} µm tiles{}", words::pixel_size(level.tile_um), mean.unwrap_or_default())
         });
         set_text(&self.level_hint, hint.as_deref().unwrap_or("\u{a0}"));
     }

@@ -83,7 +83,8 @@ impl Stage {
             .done();
         let keys = "Arrow keys move the crosshair and the map with it, with Shift by one tile. Plus and minus zoom, 0 shows the whole image.";
         let note = el("p").class("note").text("Predicted, not measured; research use only.");
-        let root: HtmlElement = el("section")
+        let root: HtmlElement = el("div")
+            .attr("role", "group")
             .class("stage")
             .attr("aria-label", "Map")
             .with(&image_line)

@@ -104,7 +104,8 @@ impl Viewer {
         let (topbar, runbar, stage) = (Topbar::new(), Runbar::new(), Stage::new());
         let (gene_list, drawing, export, about) =
             (GeneList::new(), Drawing::new(), ExportBar::new(), About::new());
-        let side = el("section")
+        let side = el("div")
+            .attr("role", "group")
             .class("side")
             .attr("aria-label", "Genes, drawing and export")
             .with(&gene_list.root)

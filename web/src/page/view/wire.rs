@@ -321,7 +321,7 @@ impl Viewer {
             ));
             return;
         };
-        if file.name().to_lowercase().ends_with(MODEL_SUFFIX) {
+        if file.name().to_ascii_lowercase().ends_with(MODEL_SUFFIX) {
             self.session.open_model_file(file);
         } else {
             self.session.open_image_file(file);
