@@ -41,6 +41,7 @@ impl Viewer {
                 self.look.borrow_mut().color_map = palette::color_map(name.unwrap_or_default());
                 self.refresh();
             }
+            ("theme", _) => self.show_theme(),
             ("mpp", text) => {
                 let um_per_px = text.and_then(words::positive);
                 self.given_um_per_px.set(um_per_px);

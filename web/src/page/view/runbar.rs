@@ -108,9 +108,8 @@ impl Runbar {
     /// Shows how far a run or a download has come, and how it ended.
     pub fn refresh_progress(&self, state: &State) {
         let done = result_line(state);
-        show(&self.result, done.is_some());
+        // Both lines stay where they are: a live region speaks of changes, not of its own appearance.
         set_text(&self.result, done.as_deref().unwrap_or_default());
-        show(&self.progress, done.is_none());
         let (line, part) = phase_line(&state.phase);
         set_text(&self.progress, if done.is_none() { &line } else { "" });
         show(&self.track, part.is_some());
