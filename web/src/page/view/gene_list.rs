@@ -259,7 +259,8 @@ impl GeneList {
             deviation: state.deviation.as_ref().map_or(&[], |deviation| deviation.get(look.level)),
         };
         let found = panel.find(&look.query, look.sort);
-        let largest = found.iter().filter_map(|&gene| panel.deviation(gene)).fold(0.0, f32::max);
+        let largest =
+            panel.deviation.iter().copied().filter(|deviation| deviation.is_finite()).fold(0.0, f32::max);
         for &gene in found.iter().take(MAX_ROWS) {
             let _ = self.list.append_child(&row(&panel, gene, largest, look));
         }
