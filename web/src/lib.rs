@@ -6,6 +6,6 @@ pub use magnet_core;
 
 pub mod protocol;
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "engine"))]
 pub mod engine;
 pub mod page;
