@@ -48,7 +48,7 @@ impl EngineDevice {
         };
         match decision {
             Decision::Cpu { reason } => Ok(Self::cpu(reason)),
-            Decision::Gpu { adapter, reason } => match adapter::open(adapter.software).await {
+            Decision::Gpu { adapter, reason } => match adapter::open().await {
                 Ok((burn, device, queue)) => {
                     let faults = Faults::watch(&device, on_fault);
                     let gpu = Gpu { device, queue, faults };
