@@ -31,7 +31,7 @@ function stylesheet() {
 }
 
 /** Attributes that a viewer takes over whenever they change. A pixel size must be there before an image is opened. */
-const FOLLOWED = ["mpp", "um-per-px", "level", "gene", "colormap", "device", "model", "src"];
+const FOLLOWED = ["mpp", "um-per-px", "level", "gene", "colormap", "device", "theme", "model", "src"];
 /** Those that the viewer already has from its options. */
 const GIVEN_AT_START = new Set(["device", "model"]);
 

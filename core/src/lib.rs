@@ -15,7 +15,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod anndata;
+#[cfg(feature = "model")]
 pub mod batch;
+#[cfg(feature = "model")]
 pub mod bundle;
 pub mod comparator;
 pub mod coordinates;
@@ -25,18 +27,26 @@ pub mod hdf5;
 pub mod heatmap;
 pub mod layout;
 pub mod level;
+#[cfg(feature = "model")]
 pub mod loss;
+#[cfg(feature = "model")]
 pub mod map;
 pub mod metrics;
+#[cfg(feature = "model")]
 pub mod model;
 pub mod neighbor_graph;
+#[cfg(feature = "model")]
 pub mod predict;
 pub mod random;
 pub mod slide;
+#[cfg(feature = "model")]
 pub mod weights;
 
+#[cfg(feature = "model")]
 pub use batch::MagNetBatch;
+#[cfg(feature = "model")]
 pub use bundle::Bundle;
 pub use gene_panel::GenePanel;
 pub use level::{Level, LevelGeometry, PerLevel};
+#[cfg(feature = "model")]
 pub use model::{MagNet, MagNetConfig};

@@ -33,7 +33,7 @@ export class Viewer {
   /** Waits until the engine runs and the model is open. */
   async ready(timeout = 60_000) {
     await this.device.filter({ hasText: /GPU|CPU/ }).waitFor({ timeout });
-    await this.scope.getByText("research use").first().waitFor({ timeout });
+    await this.scope.getByLabel("About the model", { exact: true }).getByText("SHA-256").waitFor({ state: "attached", timeout });
     return (await this.device.textContent()).trim();
   }
 

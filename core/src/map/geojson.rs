@@ -26,7 +26,7 @@ impl PredictedMap<'_> {
         let mut separator = "\n";
         let rows = self.names.iter().zip(self.centers_px).enumerate().take(self.values.rows);
         for (row, (name, center)) in rows {
-            if !self.is_predicted(row) || !(center.x.is_finite() && center.y.is_finite()) {
+            if !(self.is_predicted(row) && center.x.is_finite() && center.y.is_finite()) {
                 continue;
             }
             let (left, right) = (center.x - side_px / 2.0, center.x + side_px / 2.0);

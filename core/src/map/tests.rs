@@ -72,7 +72,7 @@ fn owned() -> Owned {
         names: ["r0c0", "odd \"name\",", "r0c2"].map(str::to_owned).to_vec(),
         centers_um: centers_px.iter().map(|&center| um_from_px(center, UM_PER_PX)).collect(),
         centers_px,
-        values: Matrix::new(3, 2, vec![0.5, 1.0, -0.25, 1234.567_89, f32::NAN, f32::NAN]).unwrap(),
+        values: Matrix::new(3, 2, vec![0.5, 1.0, -0.25, 12.345_67, f32::NAN, f32::NAN]).unwrap(),
     }
 }
 
@@ -104,7 +104,7 @@ fn the_table_has_known_cells_and_empty_ones() {
     let owned = owned();
     let expected = "barcode,x,y,HLA-A,\"a,\"\"b\"\"\"\n\
                     r0c0,20.00,30.00,0.50000,1.00000\n\
-                    \"odd \"\"name\"\",\",60.00,30.00,-0.25000,1234.56787\n\
+                    \"odd \"\"name\"\",\",60.00,30.00,-0.25000,12.34567\n\
                     r0c2,100.00,30.00,,\n";
     assert_eq!(String::from_utf8(owned.map().csv()).unwrap(), expected);
 }
@@ -154,7 +154,7 @@ fn geojson_has_a_square_per_predicted_bin() {
     );
     let properties = &second["properties"];
     assert_eq!((&properties["objectType"], &properties["name"]), (&json!("tile"), &json!("odd \"name\",")));
-    assert_eq!(properties["measurements"], json!({ "HLA-A": -0.25, "a,\"b\"": 1234.56787 }));
+    assert_eq!(properties["measurements"], json!({ "HLA-A": -0.25, "a,\"b\"": 12.345_67 }));
 
     let chosen: Value = serde_json::from_slice(&owned.map().geojson(&[1, 9])).unwrap();
     assert_eq!(chosen["features"][0]["properties"]["measurements"], json!({ "a,\"b\"": 1.0 }));

@@ -172,7 +172,7 @@ fn what_is_restored_is_not_done_again() {
     assert!(!run.prediction().complete);
     let missing = run.gene_values(Level::Bin, 0).iter().filter(|value| value.is_nan()).count();
     assert!((1..=30).contains(&missing), "{missing}");
-    assert_eq!(finish(&mut run, &model), [last.clone()]);
+    assert_eq!(finish(&mut run, &model), std::slice::from_ref(last));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! [`Engine`] is the whole of it. Two doors lead to it: [`worker`] speaks the protocol of [`crate::protocol`] with our
 //! own page; `src/bin/engine/api.rs` is a JavaScript class for pages and workers of others.
 
+mod adapter;
 mod clock;
 mod device;
 mod digest;

@@ -13,8 +13,12 @@ use super::error::EngineError;
 use super::model::OpenModel;
 use crate::protocol::BatchLimits;
 
-/// Bins of the small run: enough for the mean of a few patches.
-const SAMPLE_BINS: usize = 8;
+/// Bins of the first small run: enough for the mean of a few patches.
+const FEW_BINS: usize = 8;
+/// Bins of the second one, at most.
+const MANY_BINS: usize = 128;
+/// Time that the patches of the second one may take, in seconds.
+const SAMPLE_S: f64 = 0.7;
 /// Most pixels of patches that pass an encoder together, whatever the device.
 const MAX_CHUNK_PIXELS: usize = 1_000_000;
 /// Bytes of the largest buffer that an encoder needs for each pixel of its patches, rounded up: a ResNet's first
@@ -22,25 +26,23 @@ const MAX_CHUNK_PIXELS: usize = 1_000_000;
 const BUFFER_BYTES_PER_PIXEL: u64 = 256;
 /// Time of a step that keeps the CPU's worker able to answer, in seconds.
 const CPU_STEP_S: f64 = 0.08;
-/// Time of a step on a GPU, in seconds; meanwhile the worker answers.
-const GPU_STEP_S: f64 = 0.3;
-/// A GPU is measured at its full batch size as well where this does not take longer, in seconds.
-const MAX_FULL_SAMPLE_S: f64 = 2.0;
+/// Longest time of a step on a GPU, in seconds. The worker answers meanwhile; it is progress that should be seen.
+const GPU_STEP_S: f64 = 2.0;
 
 /// Seconds of each kind of work.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rates {
     /// For one patch of each level through its encoder.
     patch_s: PerLevel<f64>,
-    /// For the mixing of a block of [`SAMPLE_BINS`] bins.
+    /// For the mixing of a block of [`Rates::bins`] bins.
     mix_s: f64,
-    /// Whether the mixing grows with the block; on a GPU a block takes as long as a part of one.
-    mix_grows: bool,
+    /// Bins of the small run.
+    bins: usize,
 }
 
 impl Rates {
     /// Measures a model on a small part of a slide. The first pass over it on a GPU compiles the kernels and is not
-    /// counted.
+    /// counted; a second, larger part follows where the first was quick.
     ///
     /// # Errors
     /// Whatever a run gives.
@@ -52,51 +54,62 @@ impl Rates {
         limits: BatchLimits,
     ) -> Result<Self, EngineError> {
         let sample = Sample { model, slide, layout, device };
-        if !device.is_gpu() {
-            return sample.pass(SAMPLE_BINS, 1).await;
-        }
-        sample.pass(SAMPLE_BINS, 1).await?;
-        let small = sample.pass(SAMPLE_BINS, 1).await?;
         let config = model.model.config();
-        let chunk_pixels = small.chunk_pixels(config, device, limits);
-        let bins = (chunk_pixels / pixels(config, Level::Bin)).clamp(1, layout.centers.bin.len().max(1));
-        if bins as f64 * small.patch_s.bin > MAX_FULL_SAMPLE_S {
-            return Ok(small);
+        // Patch by patch on the CPU, where nobody knows yet how long one takes.
+        let chunk_pixels = if device.is_gpu() { most_chunk_pixels(config, device, limits) } else { 1 };
+        if device.is_gpu() {
+            sample.pass(FEW_BINS, chunk_pixels).await?;
         }
-        let full = sample.pass(bins, chunk_pixels).await?;
-        Ok(Self {
-            patch_s: PerLevel::from_fn(|level| small.patch_s.get(level).min(*full.patch_s.get(level))),
-            ..small
-        })
+        let few = sample.pass(FEW_BINS, chunk_pixels).await?;
+        let bins = ((SAMPLE_S / few.patch_s.bin.max(1e-6)) as usize).min(MANY_BINS);
+        if bins < 2 * FEW_BINS || layout.centers.bin.len() < bins {
+            return Ok(few);
+        }
+        let many = sample.pass(bins, few.chunk_pixels(config, device, limits)).await?;
+        // The part may hold no more wide tiles than before, but more patches of a bin share one start.
+        let patch_s = PerLevel::from_fn(|level| few.patch_s.get(level).min(*many.patch_s.get(level)));
+        Ok(Self { patch_s, ..many })
     }
 
-    /// How many pixels may pass an encoder together, so that a step is short and its buffers fit.
+    /// How many pixels may pass an encoder together, so that its buffers fit and, on the CPU, a step is short. On a
+    /// GPU a patch alone takes about as long as many.
     pub fn chunk_pixels(&self, config: &MagNetConfig, device: &EngineDevice, limits: BatchLimits) -> usize {
+        let most = most_chunk_pixels(config, device, limits);
+        if device.is_gpu() {
+            return most;
+        }
         let slowest = Level::ALL
             .into_iter()
             .map(|level| self.patch_s.get(level) / pixels(config, level) as f64)
             .fold(0.0, f64::max);
-        let timely = if slowest > 0.0 { (step_s(device) / slowest) as usize } else { MAX_CHUNK_PIXELS };
-        timely.clamp(pixels(config, Level::Bin), most_chunk_pixels(config, device, limits))
+        let timely = if slowest > 0.0 { (CPU_STEP_S / slowest) as usize } else { most };
+        timely.clamp(1, most)
     }
 
     /// Seconds for what is left of a run, where a block of the run has `nodes_per_bin` local bins for each core bin.
-    pub fn remaining_s(&self, layout: &SlideLayout, left: Progress, nodes_per_bin: f64) -> f64 {
+    pub fn remaining_s(
+        &self,
+        layout: &SlideLayout,
+        left: Progress,
+        nodes_per_bin: f64,
+        device: &EngineDevice,
+    ) -> f64 {
         let nodes = layout.nodes();
         let tiles = (nodes.spot + nodes.region).max(1) as f64;
         let tiles_left = left.tiles_total.saturating_sub(left.tiles_done) as f64 / tiles;
         let wide_s = nodes.spot as f64 * self.patch_s.spot + nodes.region as f64 * self.patch_s.region;
         let bins_left = left.bins_total.saturating_sub(left.bins_done) as f64 * nodes_per_bin;
-        let mix_s = if self.mix_grows {
-            bins_left * self.mix_s / SAMPLE_BINS as f64
-        } else {
+        // A GPU mixes a block in the time of a part of one.
+        let mix_s = if device.is_gpu() {
             left.blocks_total.saturating_sub(left.blocks_done) as f64 * self.mix_s
+        } else {
+            bins_left * self.mix_s / self.bins.max(1) as f64
         };
         tiles_left * wide_s + bins_left * self.patch_s.bin + mix_s
     }
 }
 
-/// The time that a step should take, in seconds.
+/// The time that a step should not pass by far, in seconds.
 pub(super) fn step_s(device: &EngineDevice) -> f64 {
     if device.is_gpu() { GPU_STEP_S } else { CPU_STEP_S }
 }
@@ -169,7 +182,6 @@ impl Sample<'_> {
             yield_to_events().await;
         }
         let patch_s = PerLevel::from_fn(|level| patch_s.get(level) / (*patches.get(level)).max(1) as f64);
-        let mix_s = mix_s * SAMPLE_BINS as f64 / centers.len().max(1) as f64;
-        Ok(Rates { patch_s, mix_s, mix_grows: !self.device.is_gpu() })
+        Ok(Rates { patch_s, mix_s, bins: centers.len() })
     }
 }

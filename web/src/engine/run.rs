@@ -152,7 +152,7 @@ impl Run {
             local_bins += block.nodes.bin.len();
         }
         let nodes_per_bin = local_bins as f64 / core_bins.max(1) as f64;
-        rates.remaining_s(layout, self.predict.progress(), nodes_per_bin)
+        rates.remaining_s(layout, self.predict.progress(), nodes_per_bin, device)
     }
 
     /// Does one piece of work.
@@ -230,14 +230,16 @@ impl Run {
         Ok(GeneValues { range: (range.low(), range.high()), values })
     }
 
-    /// Keeps a step's time near what the device's worker can afford: patches of different levels differ in cost, and
+    /// Keeps a step's time within what the device's worker can afford: patches of different levels differ in cost, and
     /// a laptop that gets warm slows down.
     fn adapt(&mut self, model: &OpenModel, device: &EngineDevice, seconds: f64) {
         let target = step_s(device);
+        let most = most_chunk_pixels(model.model.config(), device, self.limits);
         if seconds > 1.5 * target {
-            self.set_chunk_pixels(self.chunk_pixels / 2);
+            // On a GPU much of a step's time does not depend on its size.
+            let least = if device.is_gpu() { most / 16 } else { 1 };
+            self.set_chunk_pixels((self.chunk_pixels / 2).max(least));
         } else if seconds < 0.4 * target {
-            let most = most_chunk_pixels(model.model.config(), device, self.limits);
             self.set_chunk_pixels((self.chunk_pixels * 2).min(most));
         }
     }

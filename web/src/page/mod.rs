@@ -1,4 +1,6 @@
 //! The page.
 
+#[cfg(target_arch = "wasm32")]
+mod listener;
 pub mod session;
 pub mod view;

@@ -16,6 +16,7 @@ mod types;
 /// # Errors
 /// If this is no dedicated worker.
 #[wasm_bindgen(skip_typescript)]
-pub fn serve(arrived: &Array) -> Result<(), JsValue> {
-    worker::serve(arrived)
+pub fn serve(arrived: Array) -> Result<(), JsValue> {
+    // Owned: a borrowed value would be passed by an instruction that older versions of wasm-opt do not read.
+    worker::serve(&arrived)
 }

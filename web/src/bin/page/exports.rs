@@ -1,8 +1,8 @@
-//! What the custom element calls. Names in JavaScript are in camel case.
+//! What the custom element calls. Names in JavaScript are in camel case. Values of JavaScript are taken over, not
+//! lent: see [`magnet_web::page`]'s listener for why.
 
 use std::rc::Rc;
 
-use magnet_core::Level;
 use magnet_web::page::view;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
@@ -17,8 +17,8 @@ pub struct Viewer(Rc<view::Viewer>);
 /// # Errors
 /// If an option that is needed is missing.
 #[wasm_bindgen]
-pub fn mount(root: &ShadowRoot, options: &JsValue) -> Result<Viewer, JsValue> {
-    view::mount(root, options).map(Viewer)
+pub fn mount(root: ShadowRoot, options: JsValue) -> Result<Viewer, JsValue> {
+    view::mount(&root, &options).map(Viewer)
 }
 
 #[wasm_bindgen]
@@ -27,12 +27,7 @@ impl Viewer {
     ///
     /// # Errors
     /// If `source` is something else.
-    pub fn open(
-        &self,
-        source: &JsValue,
-        name: Option<String>,
-        um_per_px: Option<f64>,
-    ) -> Result<(), JsValue> {
+    pub fn open(&self, source: JsValue, name: Option<String>, um_per_px: Option<f64>) -> Result<(), JsValue> {
         let session = self.0.session();
         if let Some(url) = source.as_string() {
             session.open_image_url(&url, um_per_px);
@@ -50,7 +45,7 @@ impl Viewer {
     /// # Errors
     /// If `source` is something else.
     #[wasm_bindgen(js_name = openModel)]
-    pub fn open_model(&self, source: &JsValue, name: Option<String>) -> Result<(), JsValue> {
+    pub fn open_model(&self, source: JsValue, name: Option<String>) -> Result<(), JsValue> {
         let session = self.0.session();
         if let Some(model) = source.as_string() {
             session.open_model(&model);
@@ -92,11 +87,7 @@ impl Viewer {
     /// # Errors
     /// If there is no such level or gene, or no prediction.
     pub async fn values(&self, level: String, gene: String) -> Result<JsValue, JsValue> {
-        let viewer = self.0.clone();
-        let Some(level) = Level::ALL.into_iter().find(|known| known.name() == level) else {
-            return Err(type_error("values: expected the level \"bin\", \"spot\" or \"region\""));
-        };
-        viewer.values(level, &gene).await
+        self.0.values(&level, &gene).await
     }
 
     /// Ends the viewer and its engine, and gives their memory back.

@@ -97,12 +97,13 @@ impl Session {
         let result = self.state().result;
         let missing = {
             let mut work = self.work.borrow_mut();
-            if work.open_run().is_some_and(|run| !run.halt) {
-                None
-            } else if work.wanted.model.is_none() && work.model_download.is_none() {
+            if work.wanted.model.is_none() && work.model_download.is_none() {
                 Some("Choose a model first.")
             } else if work.wanted.image.is_none() && work.image_download.is_none() {
                 Some("Open an image first.")
+            } else if work.open_run().is_some_and(|run| !run.halt) {
+                // It goes on already, or begins as soon as there is all that it needs.
+                None
             } else {
                 if result.is_some_and(|result| result.complete) {
                     work.pieces.clear();

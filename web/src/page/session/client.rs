@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use gloo::events::EventListener;
 use js_sys::{Array, Reflect, Uint8Array};
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue};
@@ -11,6 +10,7 @@ use web_sys::{ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
 
 use super::mailbox::Mailbox;
 use super::problem::{Problem, ProblemKind};
+use crate::page::listener::EventListener;
 use crate::protocol::{BYTES, Event, Request, VALUES};
 
 /// What comes in at the session.

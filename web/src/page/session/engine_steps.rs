@@ -12,7 +12,7 @@ use web_sys::{Blob, BlobPropertyBag, ImageData};
 use super::client::Engines;
 use super::drive::{Failure, Turn};
 use super::handle::{Session, now_ms};
-use super::plan::{Revision, WantedRun};
+use super::plan::{Held, Revision, WantedRun};
 use super::problem::Problem;
 use super::rate::Rate;
 use super::recovery::Loss;
@@ -51,7 +51,8 @@ impl Session {
             if work.wanted.engine != engine {
                 return Err(Failure::Superseded);
             }
-            work.held.engine = Some(engine);
+            // Whatever the last one held, this one does not.
+            work.held = Held { engine: Some(engine), ..Held::default() };
         }
         self.change(Change::Device, |state| state.device = Some(report));
         Ok(())
@@ -86,9 +87,12 @@ impl Session {
 
     /// Has the engine decode the image.
     pub(super) async fn feed_image(&self, engines: &mut Engines, revision: Revision) -> Turn {
-        // An earlier loss may have used the spare engine up. Before the image is read, requests give nothing away.
-        engines.prepare_spare();
-        self.spare_is_there(engines).await;
+        // An earlier loss may have used the spare engine up. Only a new image may follow a request, and only before it is
+        // read: while a loss is mended the network stays alone.
+        if self.state().image.is_none() {
+            engines.prepare_spare();
+            self.spare_is_there(engines).await;
+        }
         let (source, um_per_px) = {
             let work = self.work.borrow();
             if work.wanted.image != Some(revision) {

@@ -41,6 +41,7 @@ impl Viewer {
                 self.look.borrow_mut().color_map = palette::color_map(name.unwrap_or_default());
                 self.refresh();
             }
+            ("theme", _) => self.show_theme(),
             ("mpp", text) => {
                 let um_per_px = text.and_then(words::positive);
                 self.given_um_per_px.set(um_per_px);
@@ -50,19 +51,14 @@ impl Viewer {
         }
     }
 
-    /// Opens the model that was asked for, as soon as it is known which of the catalogue's it is, if any.
+    /// Opens the model that was asked for, once the catalogue is there that may hold it.
     pub(super) fn choose_wanted_model(&self) {
-        let ready = match &self.session.state().catalogue {
-            CatalogueState::Loading => None,
-            CatalogueState::Ready(models) => Some(models.clone()),
-            CatalogueState::None | CatalogueState::Failed(_) => Some(Rc::default()),
-        };
-        let Some(models) = ready else { return };
-        let Some(wanted) = self.wanted_model.borrow_mut().take() else { return };
-        if models.iter().any(|model| model.id == wanted) {
-            self.session.choose_model(&wanted);
-        } else {
-            self.session.open_model_url(&wanted);
+        if matches!(self.session.state().catalogue, CatalogueState::Loading) {
+            return;
+        }
+        let wanted = self.wanted_model.borrow_mut().take();
+        if let Some(model) = wanted {
+            self.session.open_model(&model);
         }
     }
 

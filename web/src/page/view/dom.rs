@@ -1,8 +1,9 @@
 //! Building and changing elements. Text goes in as text nodes and attributes only; nothing here parses markup.
 
-use gloo::events::{EventListener, EventListenerOptions};
 use wasm_bindgen::{JsCast, JsValue, UnwrapThrowExt};
 use web_sys::{Document, Element, Event, EventTarget, HtmlElement, Node};
+
+use crate::page::listener::EventListener;
 
 /// An element under construction.
 #[derive(Debug, Clone)]
@@ -134,5 +135,5 @@ pub fn closest(event: &Event, selector: &str) -> Option<Element> {
 
 /// Hears an event, and may prevent what the browser would do.
 pub fn listen(target: &EventTarget, kind: &'static str, act: impl FnMut(&Event) + 'static) -> EventListener {
-    EventListener::new_with_options(target, kind, EventListenerOptions::enable_prevent_default(), act)
+    EventListener::new(target, kind, act)
 }

@@ -68,16 +68,24 @@ impl Drawing {
         let line = |text: &str, input: &HtmlInputElement, value: &HtmlElement| {
             el("div").class("slider").with(label(text, &input.id())).with(value).with(input)
         };
-        let root: HtmlElement = el("section")
+        let root: HtmlElement = el("div")
+            .attr("role", "group")
             .class("part")
             .attr("aria-labelledby", "drawing-heading")
             .with(heading("Drawing", "drawing-heading"))
             .with(el("div").class("inline").with(label("Colour map", "color-map")).with(&color_map))
             .with(&gradient)
-            .with(line("Lowest colour", &low, &low_value))
-            .with(line("Highest colour", &high, &high_value))
-            .with(el("div").class("inline").with(&range_of).with(&reset))
-            .with(line("Opacity", &opacity, &opacity_value))
+            .with(el("div").class("pair").with(line("Lowest colour", &low, &low_value)).with(line(
+                "Highest colour",
+                &high,
+                &high_value,
+            )))
+            .with(
+                el("div")
+                    .class("pair")
+                    .with(line("Opacity", &opacity, &opacity_value))
+                    .with(el("div").class("range-of").with(&range_of).with(&reset)),
+            )
             .done();
         Self {
             root,

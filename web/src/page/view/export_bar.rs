@@ -38,12 +38,8 @@ impl ExportBar {
             buttons.push((kind, control));
         }
         let hint: HtmlElement = el("p").class("hint").attr("role", "status").done();
-        let root: HtmlElement = el("section")
-            .class("part")
-            .with(heading("Export", "export-heading"))
-            .with(row)
-            .with(&hint)
-            .done();
+        let root: HtmlElement =
+            el("div").class("part").with(heading("Export", "export-heading")).with(row).with(&hint).done();
         Self { root, buttons, hint }
     }
 

@@ -53,7 +53,7 @@ impl GeneList {
                 .attr("id", &id)
                 .attr("value", level.name())
                 .done();
-            levels = levels.with(&radio).with(label(text, &id));
+            levels = levels.with(el("span").class("segment").with(&radio).with(label(text, &id)));
             radios.push((level, radio));
         }
         let levels: HtmlElement = levels.done();
@@ -101,7 +101,8 @@ impl GeneList {
             .with(el("span").attr("title", "Standard deviation of the prediction on this image").text("SD"));
         let keys =
             format!("Enter shows the gene, Shift and Enter shows it beside the others, up to {MAX_PANELS}.");
-        let root: HtmlElement = el("section")
+        let root: HtmlElement = el("div")
+            .attr("role", "group")
             .class("part gene-part")
             .attr("aria-labelledby", "genes-heading")
             .with(heading("Genes", "genes-heading"))
@@ -238,7 +239,7 @@ impl GeneList {
             let level = model.levels.get(look.level);
             let mean =
                 level.pcc_gene_mean.map(|mean| format!("; mean held-out r {}", words::pearson(Some(mean))));
-            format!("One value per {} µm tile{}", words::pixel_size(level.tile_um), mean.unwrap_or_default())
+            format!("{} µm tiles{}", words::pixel_size(level.tile_um), mean.unwrap_or_default())
         });
         set_text(&self.level_hint, hint.as_deref().unwrap_or("\u{a0}"));
     }
@@ -258,7 +259,8 @@ impl GeneList {
             deviation: state.deviation.as_ref().map_or(&[], |deviation| deviation.get(look.level)),
         };
         let found = panel.find(&look.query, look.sort);
-        let largest = found.iter().filter_map(|&gene| panel.deviation(gene)).fold(0.0, f32::max);
+        let largest =
+            panel.deviation.iter().copied().filter(|deviation| deviation.is_finite()).fold(0.0, f32::max);
         for &gene in found.iter().take(MAX_ROWS) {
             let _ = self.list.append_child(&row(&panel, gene, largest, look));
         }
@@ -284,33 +286,27 @@ fn row(panel: &Panel<'_>, gene: usize, largest: f32, look: &Look) -> HtmlElement
     let (pearson, deviation) = (panel.pearson(gene), panel.deviation(gene));
     let score = words::pearson(pearson.map(f64::from));
     let spread = deviation.map_or_else(|| words::NONE.to_owned(), words::value);
-    let mut name = match pearson {
-        Some(_) => format!("{symbol}, held-out Pearson {score}"),
-        None => format!("{symbol}, no held-out score"),
-    };
-    if deviation.is_some() {
-        name += &format!(", predicted standard deviation {spread}");
-    }
-    let bar = |fraction: f32| {
+    let column = |class: &str, words: &str, fraction: Option<f32>, number: &str| {
         let bar: HtmlElement = el("span").class("mini").done();
-        set_style(&bar, "--part", &format!("{:.3}", fraction.clamp(0.0, 1.0)));
-        bar
+        set_style(&bar, "--part", &format!("{:.3}", fraction.unwrap_or(0.0).clamp(0.0, 1.0)));
+        show(&bar, fraction.is_some());
+        // The words make the row a sentence for those who hear it.
+        el("span")
+            .class(class)
+            .with(bar)
+            .with(el("span").class("unseen").text(words))
+            .with(el("span").class("number").text(number))
     };
+    let part = deviation.map(|deviation| deviation / largest.max(f32::MIN_POSITIVE));
     let shown = look.genes.contains(&gene);
     let mut option = el("li")
         .attr("role", "option")
         .attr("id", &format!("gene-{gene}"))
         .attr("data-gene", &gene.to_string())
-        .attr("aria-label", &name)
         .attr("aria-selected", if shown { "true" } else { "false" })
         .with(el("span").class("symbol").text(symbol))
-        .with(el("span").class("score").with(bar(pearson.unwrap_or(0.0))).with(el("span").text(&score)))
-        .with(
-            el("span")
-                .class("spread")
-                .with(bar(deviation.map_or(0.0, |deviation| deviation / largest.max(f32::MIN_POSITIVE))))
-                .with(el("span").text(&spread)),
-        );
+        .with(column("score", " held-out Pearson ", pearson, &score))
+        .with(column("spread", " predicted standard deviation ", part, &spread));
     if look.active_gene() == Some(gene) {
         option = option.attr("data-active", "");
     }

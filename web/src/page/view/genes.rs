@@ -70,7 +70,7 @@ impl Panel<'_> {
     /// Genes whose symbol (or id) holds `query`, in any case of letters: whole match first, then those that begin
     /// with it, then the rest; each group in the order that is asked for.
     pub fn find(&self, query: &str, sort: GeneSort) -> Vec<usize> {
-        let query = query.trim().to_uppercase();
+        let query = query.trim().to_ascii_uppercase();
         let mut found: Vec<(u8, usize)> =
             (0..self.symbols.len()).filter_map(|gene| Some((self.rank(gene, &query)?, gene))).collect();
         found.sort_by(|&(rank_a, a), &(rank_b, b)| {
@@ -95,8 +95,8 @@ impl Panel<'_> {
         if query.is_empty() {
             return Some(0);
         }
-        let symbol = self.symbols.get(gene)?.to_uppercase();
-        let id = self.ids.get(gene).map(|id| id.to_uppercase()).unwrap_or_default();
+        let symbol = self.symbols.get(gene)?.to_ascii_uppercase();
+        let id = self.ids.get(gene).map(|id| id.to_ascii_uppercase()).unwrap_or_default();
         if symbol == query || id == query {
             Some(0)
         } else if symbol.starts_with(query) {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use magnet_core::heatmap::{ColorMap, ValueRange};
 use magnet_core::{Level, PerLevel};
-use wasm_bindgen::{Clamped, JsCast, JsValue, UnwrapThrowExt};
+use wasm_bindgen::{Clamped, JsCast};
 use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
 
 use super::camera::Size;
@@ -124,10 +124,10 @@ impl Layers {
         let rgba = lattice.rgba(&layer.values, &Palette::new(color_map, range));
         let (width, height) = (lattice.columns() as u32, lattice.rows() as u32);
         let pixels = ImageData::new_with_u8_clamped_array_and_sh(Clamped(&rgba), width, height);
-        if let (Ok(pixels), Some(context)) = (pixels, context(&layer.canvas)) {
-            if context.put_image_data(&pixels, 0.0, 0.0).is_ok() {
-                layer.colored = Some((color_map, range));
-            }
+        if let (Ok(pixels), Some(context)) = (pixels, context(&layer.canvas))
+            && context.put_image_data(&pixels, 0.0, 0.0).is_ok()
+        {
+            layer.colored = Some((color_map, range));
         }
     }
 }
@@ -167,10 +167,8 @@ pub fn draw_gradient(canvas: &HtmlCanvasElement, palette: &Palette) {
     canvas.set_width(colors.len() as u32);
     canvas.set_height(1);
     let rgba: Vec<u8> = colors.iter().flat_map(|&[red, green, blue]| [red, green, blue, 255]).collect();
-    let pixels = ImageData::new_with_u8_clamped_array_and_sh(Clamped(&rgba), colors.len() as u32, 1)
-        .map_err(JsValue::from)
-        .unwrap_throw();
-    if let Some(context) = context(canvas) {
+    let pixels = ImageData::new_with_u8_clamped_array_and_sh(Clamped(&rgba), colors.len() as u32, 1);
+    if let (Ok(pixels), Some(context)) = (pixels, context(canvas)) {
         let _ = context.put_image_data(&pixels, 0.0, 0.0);
     }
 }

@@ -13,10 +13,15 @@ use super::palette::Palette;
 
 /// A cross, to close.
 pub const CLOSE: &str = "M4 4l8 8M12 4l-8 8";
+/// About how many ticks a legend has.
+const LEGEND_TICKS: usize = 4;
 /// Longest scale bar, as a fraction of the panel.
-const LONGEST_BAR: f64 = 0.28;
+const LONGEST_BAR: f64 = 0.25;
 /// Below this many screen pixels a tile's edges cannot be seen, and smoothing shows more of the map.
 const SMOOTH_BELOW: f64 = 1.5;
+
+/// Widths and colours of a line that shows on every ground: light within dark.
+const CONTOUR: [(f64, &str); 2] = [(4.0, "rgba(10, 14, 18, 0.75)"), (1.75, "rgb(255, 255, 255)")];
 
 /// What a panel draws.
 #[derive(Debug)]
@@ -95,12 +100,14 @@ impl MapPanel {
         let unit: HtmlElement = el("span").class("legend-unit").done();
         let gradient: HtmlCanvasElement = el("canvas").class("legend-bar").attr("aria-hidden", "true").done();
         let ticks: HtmlElement = el("div").class("legend-ticks").done();
+        let colors = el("div").class("legend-colors").with(&gradient).with(&ticks);
         let legend: HtmlElement =
-            el("div").class("legend").attr("hidden", "").with(&unit).with(&gradient).with(&ticks).done();
+            el("div").class("legend").attr("hidden", "").with(&unit).with(colors).done();
         let scale_bar: HtmlElement = el("div").class("scale-bar").done();
         let scale_label: HtmlElement = el("span").done();
         let scale: HtmlElement =
-            el("div").class("scale").attr("hidden", "").with(&scale_label).with(&scale_bar).done();
+            el("div").class("scale").attr("hidden", "").with(&scale_bar).with(&scale_label).done();
+        let foot = el("div").class("panel-foot").with(&scale).with(&legend);
         let map: HtmlElement = el("div")
             .class("map")
             .attr("tabindex", "0")
@@ -109,10 +116,9 @@ impl MapPanel {
             .attr("aria-describedby", "map-keys")
             .with(&canvas)
             .done();
-        let frame: HtmlElement =
-            el("div").class("map-frame").with(&map).with(&badge).with(&scale).with(&legend).done();
+        let frame = el("div").class("map-frame").with(&map).with(&badge);
         let root: HtmlElement =
-            el("div").class("panel").attr("data-panel", &place).with(&title).with(&frame).done();
+            el("div").class("panel").attr("data-panel", &place).with(&title).with(frame).with(foot).done();
         let context = context(&canvas);
         Self {
             root,
@@ -173,7 +179,7 @@ impl MapPanel {
         if let Some((color_map, range)) = legend {
             draw_gradient(&self.gradient, &Palette::new(color_map, range));
             clear(&self.ticks);
-            for tick in ticks(range, 3) {
+            for tick in ticks(range, LEGEND_TICKS) {
                 let mark: HtmlElement = el("span").text(&tick.label.replace('-', "−")).done();
                 set_style(&mark, "left", &format!("{:.2}%", 100.0 * range.fraction(tick.value)));
                 let _ = self.ticks.append_child(&mark);
@@ -228,12 +234,12 @@ impl MapPanel {
     }
 }
 
-/// Draws the cross, dark on light so that it shows everywhere, and outlines the tile under it.
+/// Draws the cross, and outlines the tile under it.
 fn draw_crosshair(context: &CanvasRenderingContext2d, scene: &Scene<'_>, cursor_px: Point) {
     let center = scene.camera.css_from_px(cursor_px, scene.panel_css);
-    let (arm, gap) = (11.0, 4.0);
+    let (arm, gap) = (13.0, 5.0);
     context.set_image_smoothing_enabled(true);
-    for (width, color) in [(3.0, "rgba(255, 255, 255, 0.9)"), (1.25, "rgba(10, 14, 18, 0.95)")] {
+    for (width, color) in CONTOUR {
         context.set_line_width(width);
         context.set_stroke_style_str(color);
         context.begin_path();
@@ -249,8 +255,10 @@ fn draw_crosshair(context: &CanvasRenderingContext2d, scene: &Scene<'_>, cursor_
         let tile = |at: f64| (at / lattice.pitch_px()).floor() * lattice.pitch_px();
         let corner = Point { x: tile(cursor_px.x), y: tile(cursor_px.y) };
         let at = scene.camera.css_from_px(corner, scene.panel_css);
-        context.set_line_width(1.5);
-        context.set_stroke_style_str("rgba(255, 255, 255, 0.95)");
-        context.stroke_rect(at.x, at.y, side, side);
+        for (width, color) in CONTOUR {
+            context.set_line_width(width);
+            context.set_stroke_style_str(color);
+            context.stroke_rect(at.x, at.y, side, side);
+        }
     }
 }

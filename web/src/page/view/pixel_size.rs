@@ -88,7 +88,7 @@ impl PixelSizeDialog {
             match known {
                 Some(_) => "The prediction runs again with the new size.",
                 None => {
-                    "The file does not say how large a pixel is, and a map needs it. The scanner's settings or the slide's metadata tell."
+                    "The file does not say how large a pixel is, and a map needs it. It stands in the scanner's settings or in the slide's metadata."
                 }
             },
         );

@@ -62,11 +62,11 @@ impl Runbar {
         let lines = el("div").class("run-lines").with(&progress).with(&result);
         let root: HtmlElement = el("div")
             .class("runbar")
-            .with(el("div").class("run").with(lines).with(&predict).with(&cancel).with(&device))
-            .with(&track)
+            .with(el("div").class("run").with(&predict).with(&cancel).with(lines).with(&device))
             .with(&spoken)
             .with(&problem)
             .with(&notices)
+            .with(&track)
             .done();
         Self {
             root,
@@ -93,6 +93,9 @@ impl Runbar {
         let stoppable = running || matches!(state.phase, Phase::LoadingModel { .. });
         show(&self.predict, !stoppable);
         self.predict.set_disabled(!(idle && state.model.is_some() && state.image.is_some()));
+        // The one next step stands out: it is not to compute a complete map again.
+        let next = matches!(state.phase, Phase::Ready | Phase::Failed | Phase::Done { complete: false });
+        set_attr(&self.predict, "class", Some(if next { "button primary" } else { "button" }));
         show(&self.cancel, stoppable);
         self.cancel.set_disabled(matches!(state.phase, Phase::Cancelling(_)));
         set_text(&self.device, &state.device.as_ref().map(device_line).unwrap_or_default());
@@ -105,9 +108,8 @@ impl Runbar {
     /// Shows how far a run or a download has come, and how it ended.
     pub fn refresh_progress(&self, state: &State) {
         let done = result_line(state);
-        show(&self.result, done.is_some());
+        // Both lines stay where they are: a live region speaks of changes, not of its own appearance.
         set_text(&self.result, done.as_deref().unwrap_or_default());
-        show(&self.progress, done.is_none());
         let (line, part) = phase_line(&state.phase);
         set_text(&self.progress, if done.is_none() { &line } else { "" });
         show(&self.track, part.is_some());

@@ -24,7 +24,8 @@ impl Viewer {
         let asking = self.asking_size.get() || matches!(state.phase, Phase::NeedsPixelSize);
         self.topbar.refresh(&state);
         let focused = self.root.active_element();
-        let elsewhere = (state.image.is_none()).then_some(&self.stage.empty);
+        let empty = state.image.is_none() && !matches!(state.phase, Phase::OpeningImage);
+        let elsewhere = empty.then_some(&self.stage.empty);
         self.topbar.place_open_actions(elsewhere, focused.as_ref());
         self.runbar.refresh(&state, self.own_problem.borrow().as_deref());
         self.stage.refresh(&state, look.genes.len(), asking);

@@ -83,7 +83,8 @@ impl Stage {
             .done();
         let keys = "Arrow keys move the crosshair and the map with it, with Shift by one tile. Plus and minus zoom, 0 shows the whole image.";
         let note = el("p").class("note").text("Predicted, not measured; research use only.");
-        let root: HtmlElement = el("section")
+        let root: HtmlElement = el("div")
+            .attr("role", "group")
             .class("stage")
             .attr("aria-label", "Map")
             .with(&image_line)
@@ -143,10 +144,10 @@ impl Stage {
                 Some(um_per_px) => facts += &format!(" · {} µm/px", words::pixel_size(um_per_px)),
                 None => facts += " · pixel size not known",
             }
-            if let (Some(used), Some(embedded)) = (image.um_per_px, image.embedded_um_per_px) {
-                if (used / embedded - 1.0).abs() > 1e-3 {
-                    facts += &format!(" (the file says {})", words::pixel_size(embedded));
-                }
+            if let (Some(used), Some(embedded)) = (image.um_per_px, image.embedded_um_per_px)
+                && (used / embedded - 1.0).abs() > 1e-3
+            {
+                facts += &format!(" (the file says {})", words::pixel_size(embedded));
             }
             set_text(&self.image_facts, &facts);
         }

@@ -102,6 +102,12 @@ impl Topbar {
         if self.open_actions.parent_element().is_some_and(|parent| parent == **place) {
             return;
         }
+        // Without an image this is the one next step.
+        set_attr(
+            &self.open_image,
+            "class",
+            Some(if elsewhere.is_some() { "button primary" } else { "button" }),
+        );
         let refocus = focused.filter(|element| self.open_actions.contains(Some(element))).cloned();
         let _ = place.append_child(&self.open_actions);
         if let Some(element) =

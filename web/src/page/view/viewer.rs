@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::{Rc, Weak};
 
-use gloo::events::EventListener;
 use js_sys::Function;
 use magnet_core::Level;
 use wasm_bindgen::prelude::Closure;
@@ -23,8 +22,12 @@ use super::look::Look;
 use super::runbar::Runbar;
 use super::stage::Stage;
 use super::topbar::{Topbar, device_choice};
+use crate::page::listener::EventListener;
 use crate::page::session::state::{Change, Phase, Problem, State};
 use crate::page::session::{Session, SessionOptions};
+
+/// An observer of sizes, with what it calls.
+type Watch = (ResizeObserver, Closure<dyn FnMut()>);
 
 /// One viewer on a page.
 pub struct Viewer {
@@ -57,7 +60,7 @@ pub struct Viewer {
     was_ready: Cell<bool>,
     notify: Option<Function>,
     listeners: RefCell<Vec<EventListener>>,
-    observer: RefCell<Option<(ResizeObserver, Closure<dyn FnMut()>)>>,
+    observer: RefCell<Option<Watch>>,
     pub(super) frame: RefCell<Option<Closure<dyn FnMut()>>>,
     pub(super) frame_asked: Cell<Option<i32>>,
 }
@@ -101,7 +104,8 @@ impl Viewer {
         let (topbar, runbar, stage) = (Topbar::new(), Runbar::new(), Stage::new());
         let (gene_list, drawing, export, about) =
             (GeneList::new(), Drawing::new(), ExportBar::new(), About::new());
-        let side = el("section")
+        let side = el("div")
+            .attr("role", "group")
             .class("side")
             .attr("aria-label", "Genes, drawing and export")
             .with(&gene_list.root)

@@ -7,7 +7,7 @@ use magnet_core::Level;
 use wasm_bindgen::JsCast;
 use web_sys::{
     ClipboardEvent, DataTransfer, DragEvent, Element, Event, EventTarget, File, FileList, HtmlInputElement,
-    KeyboardEvent, MouseEvent,
+    KeyboardEvent, MediaQueryList, MouseEvent,
 };
 
 use super::dom::{closest, listen, set_attr, set_flag};
@@ -77,6 +77,9 @@ impl Viewer {
             viewer.session.set_device(device_choice(&viewer.topbar.device.value()));
         });
         self.on(&bar.theme, "click", |viewer, _| viewer.toggle_theme());
+        if let Some(query) = dark_preferred() {
+            self.on(&query, "change", |viewer, _| viewer.show_theme());
+        }
         self.show_theme();
     }
 
@@ -84,11 +87,7 @@ impl Viewer {
         match self.host.get_attribute("theme").as_deref() {
             Some("dark") => true,
             Some("light") => false,
-            _ => window()
-                .match_media("(prefers-color-scheme: dark)")
-                .ok()
-                .flatten()
-                .is_some_and(|query| query.matches()),
+            _ => dark_preferred().is_some_and(|query| query.matches()),
         }
     }
 
@@ -98,7 +97,8 @@ impl Viewer {
         self.show_theme();
     }
 
-    fn show_theme(&self) {
+    /// Says on the switch which theme is in use.
+    pub(super) fn show_theme(&self) {
         set_attr(&self.topbar.theme, "aria-pressed", Some(if self.is_dark() { "true" } else { "false" }));
     }
 
@@ -321,12 +321,17 @@ impl Viewer {
             ));
             return;
         };
-        if file.name().to_lowercase().ends_with(MODEL_SUFFIX) {
+        if file.name().to_ascii_lowercase().ends_with(MODEL_SUFFIX) {
             self.session.open_model_file(file);
         } else {
             self.session.open_image_file(file);
         }
     }
+}
+
+/// Whether the user's system is dark.
+fn dark_preferred() -> Option<MediaQueryList> {
+    window().match_media("(prefers-color-scheme: dark)").ok().flatten()
 }
 
 /// The file of a file dialog; the dialog forgets it, so that the same file can be chosen again.
