@@ -15,7 +15,7 @@ export const MODELS = join(DIST, "models");
 
 /** µm per pixel of the tile, which its file does not say. */
 export const UM_PER_PX = 0.5;
-const TILE_PX = 512;
+const TILE_PX = 640; // two blocks of the model on synthetic tissue
 
 export const catalogue = () => JSON.parse(readFileSync(join(MODELS, "catalogue.json"), "utf8"));
 

