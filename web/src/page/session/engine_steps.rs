@@ -36,15 +36,19 @@ impl Session {
     /// Puts an engine in place and has it choose its device.
     pub(super) async fn start(&self, engines: &mut Engines) -> Turn {
         engines.replace_current().map_err(Failure::Refused)?;
-        let (engine, device) = {
+        let (engine, device, fallen_back) = {
             let work = self.work.borrow();
-            (work.wanted.engine, work.recovery.device())
+            (work.wanted.engine, work.recovery.device(), work.recovery.has_fallen_back())
         };
         self.send(engines, &Request::Start { device }, None)?;
-        let report = match self.outcome(engines, |_| ()).await? {
+        let mut report = match self.outcome(engines, |_| ()).await? {
             (Event::Ready { report }, _) => report,
             (event, _) => return Err(Failure::out_of_turn(&event)),
         };
+        if fallen_back {
+            // The engine only knows that it was asked for the CPU, not that the user was not the one who asked.
+            report.reason = "The GPU failed, so the CPU continues.".into();
+        }
         self.spare_is_there(engines).await;
         {
             let mut work = self.work.borrow_mut();

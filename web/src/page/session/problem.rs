@@ -66,6 +66,7 @@ impl Problem {
     }
 
     /// An action that does not fit the state.
+    #[cfg(target_arch = "wasm32")]
     pub(super) fn state(text: impl Into<String>) -> Self {
         Self::new(ProblemKind::State, text)
     }

@@ -79,6 +79,11 @@ impl Recovery {
         if self.cpu_only { DeviceChoice::Cpu } else { self.choice }
     }
 
+    /// Whether the CPU is asked for although the user did not choose it.
+    pub fn has_fallen_back(&self) -> bool {
+        self.cpu_only && self.choice != DeviceChoice::Cpu
+    }
+
     /// The batches to ask for.
     pub fn limits(&self) -> BatchLimits {
         self.limits
