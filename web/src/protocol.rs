@@ -258,6 +258,7 @@ pub enum ErrorCode {
 /// Engine to page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[allow(clippy::large_enum_variant, reason = "one event exists at a time, so a box would save nothing")]
 pub enum Event {
     /// The worker's script has loaded; it waits for [`Request::Start`].
     Loaded {

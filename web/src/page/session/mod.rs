@@ -1,7 +1,7 @@
 //! The page's side without a document: it talks to the engine, recovers it, fetches models, and holds the state that
 //! a view shows.
 //!
-//! An action writes down what is wanted ([`plan::Wanted`]); one loop ([`drive`]) asks the engine for it, step by step,
+//! An action writes down what is wanted ([`plan::Wanted`]); one loop (`drive`) asks the engine for it, step by step,
 //! and starts a new engine where the old one is lost ([`recovery`]).
 
 pub mod catalogue;

@@ -1,7 +1,7 @@
 //! What the user sees: the elements of one viewer, drawn from the session's state and from what the user chose to
 //! look at.
 //!
-//! [`Viewer`] holds the parts and tells them when to change; `wire` turns what the user does into actions. Everything
+//! `Viewer` holds the parts and tells them when to change; `wire` turns what the user does into actions. Everything
 //! that is arithmetic or text stands in modules without a document, so that it is tested natively.
 
 pub mod camera;
