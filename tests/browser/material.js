@@ -2,7 +2,7 @@
 // the command line predicts for the same tile and model.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { claimingPng, encodePng } from "./png.js";
 import { parseCsv } from "./viewer.js";
@@ -15,7 +15,9 @@ export const MODELS = join(DIST, "models");
 
 /** µm per pixel of the tile, which its file does not say. */
 export const UM_PER_PX = 0.5;
-const TILE_PX = 640; // two blocks of the model on synthetic tissue
+/** A tile for software adapters, which need a second for each bin. */
+const SMALL_PX = 288;
+const TILE_PX = 544; // 17 × 17 bins of the model on synthetic tissue: just more than a block
 
 export const catalogue = () => JSON.parse(readFileSync(join(MODELS, "catalogue.json"), "utf8"));
 
@@ -44,9 +46,11 @@ export async function prepare(page) {
   const bundleBytes = readFileSync(bundle);
   const tileBytes = await crop(page, sampleBytes, TILE_PX);
   const tile = file("tile.png", tileBytes);
+  const small = file("small.png", await crop(page, sampleBytes, SMALL_PX));
   return {
     bundle,
     tile,
+    small,
     jpegTile: file("tile.jpg", await crop(page, sampleBytes, TILE_PX, "image/jpeg")),
     large: file("large.png", await placedTile(page, tileBytes, 10_000)),
     wrong: {
@@ -56,7 +60,7 @@ export async function prepare(page) {
       version: file("version.safetensors", otherVersion(bundleBytes)),
       damaged: file("damaged.safetensors", bundleBytes.subarray(0, Math.floor(bundleBytes.length / 2))),
     },
-    native: (level) => predictNatively(bundle, tile, level),
+    native: (level, image = tile) => predictNatively(bundle, image, level),
   };
 }
 
@@ -116,13 +120,14 @@ function otherVersion(bundle) {
 }
 
 const predicted = new Map();
-/** What `magnet-native predict` writes for the tile at a level: the table, and the folder of its files. */
-function predictNatively(bundle, tile, level) {
-  if (!predicted.has(level)) {
-    const folder = join(OUTPUT, `native-${level}`);
-    const words = ["predict", "--model", bundle, "--image", tile, "--mpp", String(UM_PER_PX), "--level", level];
+/** What `magnet-native predict` writes for an image at a level: the table, and the folder of its files. */
+function predictNatively(bundle, image, level) {
+  const name = `native-${basename(image, ".png")}-${level}`;
+  if (!predicted.has(name)) {
+    const folder = join(OUTPUT, name);
+    const words = ["predict", "--model", bundle, "--image", image, "--mpp", String(UM_PER_PX), "--level", level];
     execFileSync(native(), [...words, "--out", folder, "--device", "cpu", "--quiet"], { stdio: ["ignore", "ignore", "inherit"] });
-    predicted.set(level, { folder, table: parseCsv(readFileSync(join(folder, "predictions.csv"), "utf8")) });
+    predicted.set(name, { folder, table: parseCsv(readFileSync(join(folder, "predictions.csv"), "utf8")) });
   }
-  return predicted.get(level);
+  return predicted.get(name);
 }

@@ -17,15 +17,18 @@ if (self.GPUAdapter) {
 }
 `;
 
-/** Runs `fault` in the worker once a run has sent its first finished piece and goes on; `again` also in engines that take pieces over. */
-const afterFirstPiece = (fault, again) => `
+/**
+ * Runs `fault` in the worker while a run goes on, after `pieces` finished pieces: in every engine if `again`, else only
+ * in one that has not taken pieces over.
+ */
+const during = (fault, { pieces, again }) => `
 {
-  let armed = true, pieces = 0;
+  let armed = true, sent = 0;
   addEventListener("message", ({ data }) => { if (!${again} && data?.kind === "restore") armed = false; });
   const post = self.postMessage;
   self.postMessage = function (message, ...rest) {
-    if (message?.kind === "piece") pieces += 1;
-    if (armed && pieces > 0 && message?.kind === "progress" && message.progress.done < message.progress.total) {
+    if (message?.kind === "piece") sent += 1;
+    if (armed && sent >= ${pieces} && message?.kind === "progress" && message.progress.done < message.progress.total) {
       armed = false;
       ${fault}
     }
@@ -34,8 +37,8 @@ const afterFirstPiece = (fault, again) => `
 }
 `;
 
-/** The device is destroyed in the middle of a run: once, or in every engine. */
-export const lostDevice = (again) => `
+/** The device is destroyed in the middle of a run. */
+const lostDevice = (when) => `
 let openDevice;
 if (self.GPUAdapter) {
   const requestDevice = GPUAdapter.prototype.requestDevice;
@@ -43,11 +46,17 @@ if (self.GPUAdapter) {
     return (openDevice = await requestDevice.call(this, descriptor));
   };
 }
-${afterFirstPiece("openDevice?.destroy();", again)}
+${during("openDevice?.destroy();", when)}
 `;
 
+/** Lost once, when there is something to go on from. */
+export const LOST_ONCE = lostDevice({ pieces: 1, again: false });
+
+/** Lost in every engine, as soon as the run has begun. */
+export const LOST_AGAIN = lostDevice({ pieces: 0, again: true });
+
 /** The engine dies in the middle of a run, once, as an aborted WebAssembly module does. */
-export const diesOnce = afterFirstPiece('throw new WebAssembly.RuntimeError("unreachable");', false);
+export const DIES_ONCE = during('throw new WebAssembly.RuntimeError("unreachable");', { pieces: 1, again: false });
 
 /** The software adapter under the name of a graphics card. */
 export const HARDWARE = `

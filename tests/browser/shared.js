@@ -16,9 +16,9 @@ const VARIANTS = {
   gpu: { "index.html": device("gpu") },
   "no-timestamp-query": { "index.html": device("auto"), "engine-worker.js": worker(preludes.NO_TIMESTAMP_QUERY) },
   hardware: { "index.html": device("auto"), "engine-worker.js": worker(preludes.HARDWARE) },
-  "lost-once": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.lostDevice(false)) },
-  "lost-again": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.lostDevice(true)) },
-  "dies-once": { "index.html": device("cpu"), "engine-worker.js": worker(preludes.diesOnce) },
+  "lost-once": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.LOST_ONCE) },
+  "lost-again": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.LOST_AGAIN) },
+  "dies-once": { "index.html": device("cpu"), "engine-worker.js": worker(preludes.DIES_ONCE) },
 };
 
 let opening;
