@@ -84,7 +84,9 @@ impl Rate {
         let by_warm_up = self.estimated_s.map(|estimated_s| (estimated_s - elapsed_s).max(0.0));
         let settled = now_s - self.first_s >= SETTLED_S;
         let remaining_s = if settled { by_rate.or(by_warm_up) } else { by_warm_up.or(by_rate) };
-        Running { progress, tiles_per_s: self.per_s, remaining_s, elapsed_s }
+        // Both figures from one source, or they contradict each other on the screen.
+        let tiles_per_s = if settled || by_warm_up.is_none() { self.per_s } else { 0.0 };
+        Running { progress, tiles_per_s, remaining_s, elapsed_s }
     }
 
     /// How the run stands before its first report.
@@ -126,7 +128,8 @@ mod tests {
     fn the_warm_up_speaks_first_and_the_rate_later() {
         let mut rate = Rate::begin(0.0, Some(30.0));
         rate.report(0.5, progress(0));
-        assert_eq!(rate.report(1.0, progress(100)).remaining_s, Some(29.0));
+        let early = rate.report(1.0, progress(100));
+        assert_eq!((early.remaining_s, early.tiles_per_s), (Some(29.0), 0.0));
         let later = rate.report(5.0, progress(450));
         assert!((later.remaining_s.unwrap() - 5.5).abs() < 1e-9, "{later:?}");
     }
