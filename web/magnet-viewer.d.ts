@@ -83,7 +83,10 @@ export class MagnetViewer extends HTMLElement {
    * by itself as soon as there is a model and a pixel size. `umPerPx` overrides what the file says.
    */
   open(source: Blob | URL | string, options?: { umPerPx?: number; name?: string }): Promise<ImageSummary>;
-  /** Opens a bundle: as a blob, by its address, or by its id in the catalogue. */
+  /**
+   * Opens a bundle: as a blob, by its address, or by its id in the catalogue. Resolves when that has begun; a bundle that
+   * cannot be opened is told by the event `error`.
+   */
   openModel(source: Blob | URL | string, options?: { name?: string }): Promise<void>;
   /** Predicts, or continues a partial map. Resolves when the run has ended. */
   predict(): Promise<ResultDetail>;
@@ -91,7 +94,10 @@ export class MagnetViewer extends HTMLElement {
   cancel(): Promise<ResultDetail | undefined>;
   /** One gene's values at a level, in the order of the exported table; NaN where none was predicted. */
   values(level: Level, gene: string): Promise<Float32Array>;
-  /** Ends the engine and gives its memory back. Also done when the element leaves the document. */
+  /**
+   * Ends the engine and gives its memory back. Also done when the element leaves the document. A later call of another
+   * method begins anew from the attributes.
+   */
   dispose(): Promise<void>;
 
   addEventListener<K extends keyof MagnetViewerEventMap>(
