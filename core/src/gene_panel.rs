@@ -1,5 +1,6 @@
 //! The ordered list of genes that a model predicts.
 
+use crate::digest::hex;
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
@@ -165,7 +166,7 @@ impl GenePanel {
                 hash.update(name.as_bytes());
             }
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 
     /// Checks that `found` holds the same genes in the same order; ids decide.

@@ -21,6 +21,7 @@ pub mod batch;
 pub mod bundle;
 pub mod comparator;
 pub mod coordinates;
+pub mod digest;
 pub mod expression;
 pub mod gene_panel;
 pub mod hdf5;

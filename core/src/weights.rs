@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::model::{WeightLayout, WeightMap, WeightTensor, WeightsError, load_weights};
 
 /// Arrays by name, in the order of their names.
@@ -222,14 +223,6 @@ pub fn safetensors_bytes(
     }
     // One key only: with several, a hash map would order them differently from run to run.
     safetensors::serialize(views, Some(std::collections::HashMap::from([(key.to_string(), metadata)])))
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        text.push_str(&format!("{byte:02x}"));
-        text
-    })
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use burn_store::burn_pack::Scalar;
-use magnet_core::weights::{Precision, Weights, hex, safetensors_bytes};
+use magnet_core::digest::sha256_hex;
+use magnet_core::weights::{Precision, Weights, safetensors_bytes};
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::train::optimizer::UpdaterState;
 
@@ -147,7 +147,7 @@ pub fn save(run: &Path, generation: &Generation, keep: usize) -> Result<PathBuf>
     let state = safetensors_bytes(&entries, "magnet_checkpoint", FORMAT_VERSION.to_string())?;
     let document = Document {
         format_version: FORMAT_VERSION,
-        state_sha256: hex(&Sha256::digest(&state)),
+        state_sha256: sha256_hex(&state),
         optimizer_scalars: generation.optimizer.scalars.clone(),
         position: generation.position.clone(),
     };
@@ -209,7 +209,7 @@ fn load(path: &Path) -> Result<Generation> {
         bail!("{POSITION}: format version: expected {FORMAT_VERSION}, found {}", document.format_version);
     }
     let bytes = fs::read(path.join(STATE)).with_context(|| format!("cannot read {STATE}"))?;
-    let digest = hex(&Sha256::digest(&bytes));
+    let digest = sha256_hex(&bytes);
     if digest != document.state_sha256 {
         bail!("{STATE}: SHA-256: expected {}, found {digest}", document.state_sha256);
     }

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use magnet_core::digest::hex;
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
 
@@ -181,11 +182,6 @@ pub fn sha256_file(path: &Path) -> Result<String> {
     Ok(hex(&hasher.finalize()))
 }
 
-/// SHA-256 of bytes at hand, in lower-case hexadecimal.
-pub fn sha256_bytes(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
 /// Reads a whole file of at most `max_bytes`.
 ///
 /// # Errors
@@ -203,10 +199,6 @@ pub fn read_limited(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
         return Err(InputError::in_file(path, "size", expected, "a larger file").into());
     }
     Ok(bytes)
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn parent(path: &Path) -> &Path {
@@ -364,7 +356,7 @@ mod tests {
         fs::write(&path, b"abc").unwrap();
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256_file(&path).unwrap(), expected);
-        assert_eq!(sha256_bytes(b"abc"), expected);
+        assert_eq!(magnet_core::digest::sha256_hex(b"abc"), expected);
     }
 
     #[test]

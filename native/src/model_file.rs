@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use magnet_core::anndata::Annotation;
 use magnet_core::bundle::BundleError;
+use magnet_core::digest::sha256_hex;
 use magnet_core::expression::Matrix;
 use magnet_core::model::{FrozenEncoder, WideFeatures};
 use magnet_core::predict::WideSource;
 use magnet_core::{Bundle, Level, MagNet};
 
 use crate::error::InputError;
-use crate::files::{read_limited, sha256_bytes};
+use crate::files::read_limited;
 
 /// The program's name and version, as they stand in what it writes.
 pub const PROGRAM: &str = concat!("magnet-native ", env!("CARGO_PKG_VERSION"));
@@ -45,7 +46,7 @@ impl ModelFile {
         let bundle = Bundle::from_bytes(&bytes).map_err(wrong)?;
         let model = bundle.model(device).map_err(wrong)?;
         let frozen = bundle.frozen_encoder(device).map_err(wrong)?;
-        Ok(Self { path: path.to_path_buf(), sha256: sha256_bytes(&bytes), bundle, model, frozen })
+        Ok(Self { path: path.to_path_buf(), sha256: sha256_hex(&bytes), bundle, model, frozen })
     }
 
     /// Where the wide levels' features come from, given those of a file where the model was trained on some.

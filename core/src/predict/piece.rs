@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::level::{Level, PerLevel};
 
 /// First bytes of every piece; the digit is the layout's version.
@@ -190,8 +191,4 @@ impl Fields<'_> {
 
 pub(super) fn shape(field: &'static str, expected: impl ToString, found: impl ToString) -> PieceError {
     PieceError::Shape { field, expected: expected.to_string(), found: found.to_string() }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -16,6 +16,7 @@ pub mod tissue_mask;
 pub use decode::{DecodeLimits, DecodedImage, ImageFormat, decode};
 pub use error::SlideError;
 pub use patch::{PatchReader, PxWindow};
+pub use pixel_size::SENSIBLE_UM;
 pub use slide_image::{BACKGROUND, SlideImage};
 pub use stain::{ColorTransfer, NormalizedSlide, StainNormalization};
 pub use tissue_mask::{TissueMask, TissueMaskConfig, tissue_grid};

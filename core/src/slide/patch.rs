@@ -94,61 +94,44 @@ pub trait PatchReader: Sync {
     }
 }
 
+/// What points at a slide reads as the slide does.
+macro_rules! read_through {
+    () => {
+        fn width_px(&self) -> u32 {
+            (**self).width_px()
+        }
+
+        fn height_px(&self) -> u32 {
+            (**self).height_px()
+        }
+
+        fn um_per_px(&self) -> f64 {
+            (**self).um_per_px()
+        }
+
+        fn read_patch(
+            &self,
+            center: SlidePx,
+            side_um: f64,
+            out_px: usize,
+            out: &mut [u8],
+        ) -> Result<(), SlideError> {
+            (**self).read_patch(center, side_um, out_px, out)
+        }
+
+        fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {
+            (**self).thumbnail(max_side_px)
+        }
+    };
+}
+
 impl<R: PatchReader + ?Sized> PatchReader for &R {
-    fn width_px(&self) -> u32 {
-        (**self).width_px()
-    }
-
-    fn height_px(&self) -> u32 {
-        (**self).height_px()
-    }
-
-    fn um_per_px(&self) -> f64 {
-        (**self).um_per_px()
-    }
-
-    fn read_patch(
-        &self,
-        center: SlidePx,
-        side_um: f64,
-        out_px: usize,
-        out: &mut [u8],
-    ) -> Result<(), SlideError> {
-        (**self).read_patch(center, side_um, out_px, out)
-    }
-
-    fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {
-        (**self).thumbnail(max_side_px)
-    }
+    read_through!();
 }
 
 /// One slide in the hands of several owners.
 impl<R: PatchReader + Send + ?Sized> PatchReader for Arc<R> {
-    fn width_px(&self) -> u32 {
-        (**self).width_px()
-    }
-
-    fn height_px(&self) -> u32 {
-        (**self).height_px()
-    }
-
-    fn um_per_px(&self) -> f64 {
-        (**self).um_per_px()
-    }
-
-    fn read_patch(
-        &self,
-        center: SlidePx,
-        side_um: f64,
-        out_px: usize,
-        out: &mut [u8],
-    ) -> Result<(), SlideError> {
-        (**self).read_patch(center, side_um, out_px, out)
-    }
-
-    fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {
-        (**self).thumbnail(max_side_px)
-    }
+    read_through!();
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tiff::tags::Tag;
 use super::decode::ImageFormat;
 
 /// The pixel sizes that a microscope image can have, in µm. A screen's 72 to 300 dots per inch lie far outside.
-const SENSIBLE_UM: std::ops::RangeInclusive<f64> = 0.05..=20.0;
+pub const SENSIBLE_UM: std::ops::RangeInclusive<f64> = 0.05..=20.0;
 
 /// µm per pixel from the file's resolution fields, if both axes agree to 1 % on a sensible size.
 pub(super) fn embedded_um_per_px(bytes: &[u8], format: ImageFormat) -> Option<f64> {

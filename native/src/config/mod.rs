@@ -9,9 +9,9 @@ mod presets;
 use std::path::Path;
 
 use magnet_core::MagNetConfig;
+use magnet_core::digest::sha256_hex;
 use magnet_core::expression::Normalization;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::InputError;
 
@@ -231,7 +231,7 @@ impl RunConfig {
     /// # Errors
     /// If a value cannot be written as TOML.
     pub fn digest(&self) -> anyhow::Result<String> {
-        Ok(magnet_core::weights::hex(&Sha256::digest(self.to_toml()?)))
+        Ok(sha256_hex(self.to_toml()?.as_bytes()))
     }
 
     /// Checks ranges that types do not express. `source` names where the values come from.

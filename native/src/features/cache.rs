@@ -9,12 +9,13 @@ use magnet_core::MagNetConfig;
 use magnet_core::batch::patches_from_rgb;
 use magnet_core::bundle::WideEncoderIdentity;
 use magnet_core::coordinates::SlidePx;
+use magnet_core::digest::{hex, sha256_hex};
 use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
 use magnet_core::level::Level;
 use magnet_core::model::{FrozenEncoder, WeightTensor, read_safetensors, weights_from_store};
 use magnet_core::slide::{PatchReader, StainNormalization};
-use magnet_core::weights::{Precision, Weights, hex, safetensors_bytes};
+use magnet_core::weights::{Precision, Weights, safetensors_bytes};
 use rayon::prelude::*;
 use safetensors::tensor::SafeTensors;
 use sha2::{Digest, Sha256};
@@ -23,7 +24,7 @@ use super::tile_centers_px;
 use crate::console::Console;
 use crate::dataset::SlideData;
 use crate::error::InputError;
-use crate::files::{Overwrite, read_limited, sha256_bytes, write_atomic};
+use crate::files::{Overwrite, read_limited, write_atomic};
 
 /// Patches that the encoder reads at a time.
 const BATCH: usize = 32;
@@ -51,7 +52,7 @@ impl FrozenFile {
     /// If the file cannot be read, or its tensors are those of no encoder that is known.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
         let bytes = read_limited(path, ENCODER_LIMIT_BYTES)?;
-        let sha256 = sha256_bytes(&bytes);
+        let sha256 = sha256_hex(&bytes);
         let wrong = |error| InputError::in_file(path, "encoder", "weights of a ResNet or MobileNetV1", error);
         let arrays = match path.extension().and_then(|extension| extension.to_str()) {
             Some("safetensors") => read_safetensors(bytes),

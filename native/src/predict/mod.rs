@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::Context;
 use cubecl::future::block_on;
 use magnet_core::Level;
+use magnet_core::digest::sha256_hex;
 use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
 use magnet_core::map::PredictedMap;
@@ -24,7 +25,7 @@ use crate::cli::PredictArgs;
 use crate::console::Console;
 use crate::device;
 use crate::error::{InputError, Interrupted};
-use crate::files::{OutputFolder, Overwrite, read_limited, sha256_bytes};
+use crate::files::{OutputFolder, Overwrite, read_limited};
 use crate::interrupt;
 use crate::model_file::{ModelFile, PROGRAM};
 
@@ -192,7 +193,7 @@ pub fn read_image(path: &Path, mpp: Option<f64>, console: &Console) -> anyhow::R
         }
     };
     let slide = decoded.into_slide(um_per_px).with_context(|| path.display().to_string())?;
-    Ok(ImageFile { slide, sha256: sha256_bytes(&bytes) })
+    Ok(ImageFile { slide, sha256: sha256_hex(&bytes) })
 }
 
 /// The tiles of the model's bin size that lie on tissue.

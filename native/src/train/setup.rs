@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use magnet_core::GenePanel;
 use magnet_core::bundle::WideEncoderIdentity;
+use magnet_core::digest::sha256_hex;
 use magnet_core::expression::{GeneStatistics, Matrix};
 use magnet_core::level::{Level, PerLevel};
 use magnet_core::model::{MagNetConfig, WideFeatures};
-use magnet_core::weights::{Weights, hex};
-use sha2::{Digest, Sha256};
+use magnet_core::weights::Weights;
 
 use super::data::{self, TrainingSlide};
 use super::{TrainOptions, WideSource};
@@ -222,5 +222,5 @@ fn run_digest(
         |slides: &[TrainingSlide]| slides.iter().map(|slide| slide.digests.clone()).collect::<Vec<_>>();
     let all =
         serde_json::json!([options.config.digest()?, digests(training), digests(validation), wide_encoder,]);
-    Ok(hex(&Sha256::digest(all.to_string())))
+    Ok(sha256_hex(all.to_string().as_bytes()))
 }

@@ -159,16 +159,6 @@ impl EngineDevice {
         }
         result
     }
-
-    /// Gives the device back.
-    pub fn close(self) {
-        let Self { gpu, burn, .. } = self;
-        drop(burn);
-        if let Some(gpu) = gpu {
-            gpu.faults.close();
-            gpu.device.destroy();
-        }
-    }
 }
 
 /// What a choice other than the CPU means, given the adapter or the reason why there is none.

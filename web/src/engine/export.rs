@@ -27,8 +27,8 @@ pub struct ExportOptions {
     pub level: Level,
     /// Genes by their position in the panel: the first one is drawn; GeoJSON holds these, or all where there are none.
     pub genes: Vec<usize>,
-    /// How pictures are drawn; the default where there is none.
-    pub style: Option<DrawStyle>,
+    /// How pictures are drawn.
+    pub style: DrawStyle,
 }
 
 /// A file to be saved.
@@ -94,7 +94,7 @@ pub(super) fn export(
             };
             let symbol = model.panel().symbols.get(gene).map_or("", String::as_str);
             let name = |kind: &str| format!("{}_{level}_{}{kind}.png", image.stem(), gene_file_name(symbol));
-            let style = |side_px| map_style(&map, gene, options.style.as_ref(), side_px);
+            let style = |side_px| map_style(&options.style, side_px);
             if options.kind == ExportKind::Overlay {
                 let style = style(OVERLAY_SIDE_PX)?;
                 let bytes = map.overlay(gene, &style, slide.width_px(), slide.height_px())?;
@@ -107,16 +107,8 @@ pub(super) fn export(
     }
 }
 
-/// How a gene is drawn: as asked for, else as the command line draws it.
-fn map_style(
-    map: &PredictedMap<'_>,
-    gene: usize,
-    asked: Option<&DrawStyle>,
-    max_side_px: u32,
-) -> Result<MapStyle, EngineError> {
-    let Some(asked) = asked else {
-        return Ok(MapStyle { max_side_px, ..MapStyle::new(map.value_range(gene)) });
-    };
+/// How a gene is drawn.
+fn map_style(asked: &DrawStyle, max_side_px: u32) -> Result<MapStyle, EngineError> {
     let color_map = ColorMap::from_name(&asked.color_map).ok_or_else(|| {
         let names = ColorMap::ALL.map(ColorMap::name).join(", ");
         EngineError::input(format!("colour map: expected one of {names}, found {:?}", asked.color_map))

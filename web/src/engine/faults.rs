@@ -12,17 +12,10 @@ pub type FaultHandler = fn(&EngineError);
 /// The first fault of a device; later ones follow from it.
 #[derive(Debug, Clone)]
 pub(super) struct Faults {
-    first: Arc<Mutex<State>>,
+    first: Arc<Mutex<Option<EngineError>>>,
     /// Raised with the first fault.
     signal: Signal,
     handler: FaultHandler,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    fault: Option<EngineError>,
-    /// The device is being given back, and its end is no fault.
-    closing: bool,
 }
 
 impl Faults {
@@ -41,7 +34,7 @@ impl Faults {
 
     /// The first fault, if there was one.
     pub fn first(&self) -> Option<EngineError> {
-        self.lock().fault.clone()
+        self.lock().clone()
     }
 
     /// Is up once there was a fault.
@@ -49,24 +42,19 @@ impl Faults {
         &self.signal
     }
 
-    /// From now on nothing is a fault.
-    pub fn close(&self) {
-        self.lock().closing = true;
-    }
-
     /// Keeps the first fault and tells the handler.
     pub fn record(&self, fault: EngineError) {
-        let mut state = self.lock();
-        if state.closing || state.fault.is_some() {
+        let mut first = self.lock();
+        if first.is_some() {
             return;
         }
-        state.fault = Some(fault.clone());
-        drop(state);
+        *first = Some(fault.clone());
+        drop(first);
         self.signal.raise();
         (self.handler)(&fault);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<EngineError>> {
         self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use magnet_core::digest::sha256_hex;
 use magnet_core::slide::{DecodeLimits, PatchReader, SlideImage, decode};
 
-use super::digest::sha256_hex;
 use super::error::EngineError;
 use crate::protocol::ImageSummary;
 

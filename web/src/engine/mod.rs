@@ -1,12 +1,11 @@
 //! The engine: holds the device, the model, the image and the run, and knows neither page nor screen.
 //!
-//! [`Engine`] is the whole of it. Two doors lead to it: [`worker`] speaks the protocol of [`crate::protocol`] with our
-//! own page; `src/bin/engine/api.rs` is a JavaScript class for pages and workers of others.
+//! [`Engine`] is the whole of it. One door leads to it: [`worker`] speaks the protocol of [`crate::protocol`], with our own
+//! page and with `engine.js`, the class for pages of others.
 
 mod adapter;
 mod clock;
 mod device;
-mod digest;
 mod error;
 mod export;
 mod faults;
@@ -23,16 +22,13 @@ use std::sync::Arc;
 use magnet_core::Level;
 use magnet_core::predict::Piece;
 
-pub use clock::{now_ms, yield_to_events};
 pub use device::EngineDevice;
 pub use error::EngineError;
 pub use export::{ExportOptions, ExportedFile};
 pub use faults::FaultHandler;
 pub use image::{OpenImage, Preview};
 pub use model::OpenModel;
-pub use panic::report_panics;
 pub use run::{Finished, GeneValues, Plan, Step};
-pub use signal::Signal;
 
 use crate::protocol::{BatchLimits, DeviceChoice, DeviceReport, ImageSummary, ModelSummary, RunProgress};
 use rates::Rates;
@@ -228,13 +224,6 @@ impl Engine {
             (Some(model), Some(image), Some(run)) => export::export(model, image, run, options),
             _ => Err(EngineError::state("a prediction", "none")),
         }
-    }
-
-    /// Gives the device and all memory on it back.
-    pub fn close(self) {
-        let Self { device, model, image, run, .. } = self;
-        drop((model, image, run));
-        device.close();
     }
 
     fn forget_run(&mut self) {

@@ -1,13 +1,13 @@
 //! A bundle, its model on the device, and what it is for people.
 
 use magnet_core::bundle::BundleError;
+use magnet_core::digest::sha256_hex;
 use magnet_core::gene_panel::GenePanel;
 use magnet_core::model::{FrozenEncoder, WideFeatures};
 use magnet_core::predict::WideSource;
 use magnet_core::{Bundle, Level, MagNet, PerLevel};
 
 use super::device::EngineDevice;
-use super::digest::sha256_hex;
 use super::error::EngineError;
 use crate::protocol::{LevelSummary, ModelSummary};
 

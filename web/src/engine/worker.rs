@@ -56,7 +56,7 @@ struct Worker {
 /// # Errors
 /// If this is no dedicated worker.
 pub fn serve(arrived: &Array) -> Result<(), JsValue> {
-    super::report_panics();
+    super::panic::report_panics();
     let scope: DedicatedWorkerGlobalScope = js_sys::global()
         .dyn_into()
         .map_err(|_| js_sys::Error::new("serve: expected a dedicated worker, found another place"))?;
@@ -177,8 +177,7 @@ impl Worker {
                 self.post(&Event::Values { level, gene, low, high }, Payload::Values(found.values));
             }
             Request::Export { export, level, genes, style } => {
-                let file =
-                    engine.export(&ExportOptions { kind: export, level, genes, style: Some(style) })?;
+                let file = engine.export(&ExportOptions { kind: export, level, genes, style })?;
                 let event = Event::Exported { export, name: file.name, media_type: file.media_type.into() };
                 self.post(&event, Payload::Bytes(file.bytes));
             }

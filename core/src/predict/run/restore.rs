@@ -3,9 +3,10 @@
 use std::borrow::Borrow;
 
 use super::{PredictRun, Tiles};
+use crate::digest::hex;
 use crate::layout::SlideLayout;
 use crate::level::Level;
-use crate::predict::piece::{Part, Piece, PieceError, RunId, hex, shape};
+use crate::predict::piece::{Part, Piece, PieceError, RunId, shape};
 use crate::slide::PatchReader;
 
 impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {

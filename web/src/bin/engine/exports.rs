@@ -5,11 +5,6 @@ use magnet_web::engine::worker;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-#[path = "api.rs"]
-mod api;
-#[path = "types.rs"]
-mod types;
-
 /// Answers the page of the worker that this is called in; `arrived` are messages that came before. For
 /// `engine-worker.js`.
 ///

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use magnet_core::Level;
+use magnet_core::slide::SENSIBLE_UM;
 use web_sys::{Blob, File};
 
 use super::handle::{Session, export_name};
@@ -13,8 +14,6 @@ use super::state::{Change, ExportedFile, GeneValues};
 use super::work::{Ask, Doing, Source};
 use crate::protocol::{DeviceChoice, DrawStyle, ExportKind, Request};
 
-/// Pixel sizes that a microscope image can have, in µm.
-const PLAUSIBLE_UM: std::ops::RangeInclusive<f64> = 0.05..=20.0;
 /// The largest image file. Decoding needs several times as much, and a wasm module has 4 GB at most.
 pub(super) const LARGEST_IMAGE_BYTES: f64 = 512e6;
 /// The largest bundle.
@@ -267,13 +266,13 @@ fn closed() -> Problem {
 }
 
 fn check_pixel_size(um_per_px: f64) -> Result<(), Problem> {
-    if PLAUSIBLE_UM.contains(&um_per_px) {
+    if SENSIBLE_UM.contains(&um_per_px) {
         return Ok(());
     }
     Err(Problem::input(format!(
         "The pixel size has to be between {} and {} µm per pixel; found {um_per_px}.",
-        PLAUSIBLE_UM.start(),
-        PLAUSIBLE_UM.end()
+        SENSIBLE_UM.start(),
+        SENSIBLE_UM.end()
     )))
 }
 

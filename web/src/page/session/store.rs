@@ -1,6 +1,7 @@
 //! Fetches files, checks them, and keeps what a second visit needs.
 
 use js_sys::{Array, JSON, Reflect, Uint8Array};
+use magnet_core::digest::hex;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use wasm_bindgen::JsCast;
@@ -233,19 +234,12 @@ async fn read(
         return Err(broken(format!("{bytes} of {expected} bytes came")));
     }
     if let (Some(hasher), Some(digest)) = (hasher, &expected.sha256) {
-        let found = hexadecimal(&hasher.finalize());
+        let found = hex(&hasher.finalize());
         if found != *digest {
             return Err(wrong(format!("its SHA-256 is {found}, not {digest}")));
         }
     }
     Blob::new_with_u8_array_sequence(&chunks).map_err(|error| broken(text_of(&error)))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let digit = |value: u8| DIGITS[usize::from(value & 15)];
-    bytes.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte)]).collect()
 }
 
 /// Whether files can be kept at all. There is no cache over plain HTTP.
