@@ -1,0 +1,224 @@
+//! The command line, as clap sees it: definitions only. What a command does is in the module of its name.
+
+mod evaluate;
+mod predict;
+mod prepare;
+mod train;
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::PRESETS;
+use crate::device::DeviceRequest;
+
+pub use evaluate::{BaselineArgs, EvaluateArgs};
+pub use predict::{LevelArg, PredictArgs};
+pub use prepare::{PrepareCommand, PrepareStArgs, PrepareVisiumHdArgs};
+pub use train::TrainArgs;
+
+/// What every `--help` says about exit codes.
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed · 2 wrong usage · 3 bad input (a file, a table, an image, a \
+                          bundle) · 130 interrupted";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "magnet-native",
+    version,
+    about = "Predict gene expression at high resolution from H&E slides with MagNet",
+    after_help = EXIT_CODES,
+    arg_required_else_help = true,
+    propagate_version = true,
+    max_term_width = 110
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to talk.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// One name of a list; spaces around it mean nothing. Whether it names anything is for the command to say.
+fn name(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text.trim().to_owned())
+}
+
+/// The presets as `--help` lists them.
+fn preset_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(PRESETS.map(|(name, what)| PossibleValue::new(name).help(what)))
+}
+
+/// How every command talks.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Print the result as one JSON value on stdout; everything else goes to stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more (repeat for more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// From nothing to a report: synthetic tissue, training, held-out scores, maps
+    #[command(after_help = "Example:\n  magnet-native demo --out demo")]
+    Demo(DemoArgs),
+    /// Draw synthetic H&E slides whose expression follows a known program, in the Visium HD layout
+    #[command(after_help = "Example:\n  magnet-native synthesize --out tissue --slides 4 --seed 7")]
+    Synthesize(SynthesizeArgs),
+    /// Turn a source of spatial counts into a prepared dataset
+    #[command(subcommand, after_help = "Example:\n  magnet-native prepare st --input her2st --out dataset")]
+    Prepare(PrepareCommand),
+    /// Train a model on slides of a prepared dataset
+    #[command(
+        after_help = "Examples:\n  magnet-native train --data dataset --train C2,C3 --valid C4 --out run --preset \
+                      st-small\n  magnet-native train --data dataset --train C2,C3 --valid C4 --out run \
+                      --resume\n  magnet-native train --data dataset --train C2,C3 --valid C4 --out run --set \
+                      train.epochs=20 --dry-run"
+    )]
+    Train(TrainArgs),
+    /// Score a model on held-out slides
+    #[command(
+        after_help = "Example:\n  magnet-native evaluate --model run/model.safetensors --data dataset --slides \
+                      C5 --out scores --json"
+    )]
+    Evaluate(EvaluateArgs),
+    /// Score the training mean and a ridge regression on colour and texture statistics
+    #[command(
+        after_help = "Example:\n  magnet-native baseline --data dataset --train C3,C4,C5 --test C2 --genes 250 \
+                      --penalty 300"
+    )]
+    Baseline(BaselineArgs),
+    /// Map gene expression over a slide image
+    #[command(
+        after_help = "Examples:\n  magnet-native predict --model run/model.safetensors --image slide.tif --mpp \
+                      0.5 --out maps --genes ERBB2,KRT19\n  magnet-native predict --model \
+                      run/model.safetensors --image slide.jpg --mpp 0.69 --positions spots.csv --out maps"
+    )]
+    Predict(PredictArgs),
+    /// Check adapters, memory and a forward pass against stored values
+    #[command(after_help = "Example:\n  magnet-native doctor --json")]
+    Doctor(DoctorArgs),
+    /// Print the completion script of a shell
+    #[command(after_help = "Example:\n  magnet-native completions bash > \
+                      ~/.local/share/bash-completion/completions/magnet-native")]
+    Completions(CompletionsArgs),
+}
+
+/// Where the computation runs.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DeviceArgs {
+    /// Where to compute: `auto` takes a real GPU or else the CPU, `gpu:N` takes adapter N of `doctor`
+    #[arg(long, value_name = "auto|cpu|gpu[:N]", default_value = "auto")]
+    pub device: DeviceRequest,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Folder that receives tissue, dataset, run and report
+    #[arg(long, value_name = "DIR", default_value = "magnet-demo")]
+    pub out: PathBuf,
+    /// Seed of the tissue and of the training
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub seed: u64,
+    /// Replace the folder if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Where to compute
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Arguments of `synthesize`.
+#[derive(Debug, Args)]
+pub struct SynthesizeArgs {
+    /// Folder that receives one Space Ranger folder and one TIFF per slide
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Number of slides
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub slides: usize,
+    /// Side of each slide's tissue area, µm
+    #[arg(long, value_name = "UM", default_value_t = 640.0)]
+    pub size_um: f64,
+    /// Size of an image pixel, µm
+    #[arg(long, value_name = "UM_PER_PX", default_value_t = 0.5)]
+    pub mpp: f64,
+    /// Seed; the same seed draws the same tissue
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub seed: u64,
+    /// Replace the folder if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Device for the forward pass
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// Shell to write for
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command) {
+            for sub in command.get_subcommands() {
+                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example") && help.contains("magnet-native"), "{}", sub.get_name());
+                check(sub);
+            }
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn lists_are_split_at_commas() {
+        let cli = Cli::try_parse_from([
+            "magnet-native",
+            "train",
+            "--data",
+            "d",
+            "--train",
+            "A,B",
+            "--valid",
+            "C",
+            "--out",
+            "r",
+        ])
+        .unwrap();
+        let Command::Train(args) = cli.command else { panic!("not train") };
+        assert_eq!(args.train, ["A", "B"]);
+        assert_eq!(args.valid, ["C"]);
+    }
+}
