@@ -2,6 +2,7 @@
 
 mod genes;
 mod labels;
+mod rows;
 
 use thiserror::Error;
 
@@ -9,6 +10,7 @@ use crate::gene_panel::GenePanelError;
 
 pub use genes::GeneSelection;
 pub use labels::{GeneStatistics, Normalization, per_gene_statistics};
+pub use rows::{RowSource, is_known};
 
 /// Raw counts of `observations` × `genes`, compressed by row.
 #[derive(Debug, Clone, PartialEq, Default)]
