@@ -2,9 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{PredictError, WideSource};
+use super::{PredictError, WideSource, nodes_px};
 use crate::batch::{LevelInput, patches_from_rgb, rows_tensor};
-use crate::coordinates::px_from_um;
 use crate::layout::SlideLayout;
 use crate::level::Level;
 use crate::model::{MagNet, MagNetConfig};
@@ -24,13 +23,7 @@ impl Slide<'_> {
     /// The patches of some nodes of a level: `[N,3,P,P]`, in 0..1.
     fn patches(&self, level: Level, nodes: &[u32]) -> Result<Tensor<4>, PredictError> {
         let geometry = self.model.config().levels.get(level);
-        let um_per_px = self.reader.um_per_px();
-        let centers = self.layout.centers.get(level);
-        let centers: Vec<_> = nodes
-            .iter()
-            .filter_map(|&node| centers.get(node as usize))
-            .map(|&center| px_from_um(center, um_per_px))
-            .collect();
+        let centers = nodes_px(self.layout, level, nodes, self.reader.um_per_px());
         let side = geometry.patch_px;
         let mut rgb = self.reader.read_patches(&centers, geometry.patch_um, side)?;
         if self.transform != Dihedral::IDENTITY {

@@ -7,6 +7,7 @@
 //! [`PredictRun`] does this in steps and hands out what is finished, so that a program that may lose its device can
 //! continue elsewhere; [`predict_slide`] is the plain loop over it.
 
+mod ahead;
 mod encode;
 mod piece;
 mod places;
@@ -25,6 +26,7 @@ use crate::level::{Level, PerLevel};
 use crate::model::{self, FrozenEncoder, MagNet, MagNetConfig, WideFeatures};
 use crate::slide::{PatchReader, SlideError};
 
+pub use ahead::{PatchRequest, PatchesAhead};
 pub use piece::{Piece, PieceError};
 pub use places::{Places, TissueError, tissue_places};
 pub use run::PredictRun;
@@ -65,12 +67,15 @@ pub struct PredictOptions {
     pub chunk_pixels: usize,
     /// Average over the eight turns and flips of every patch: eight times the work.
     pub dihedral_average: bool,
+    /// Whether the run keeps the predictions. A run that does not hands them out as pieces only, so that its memory
+    /// does not grow with the number of genes; its own prediction has no rows.
+    pub keep_values: bool,
 }
 
 impl Default for PredictOptions {
-    /// 256 bins a block, a million pixels, no averaging.
+    /// 256 bins a block, a million pixels, no averaging, predictions kept.
     fn default() -> Self {
-        Self { block_bins: 256, chunk_pixels: 1_000_000, dihedral_average: false }
+        Self { block_bins: 256, chunk_pixels: 1_000_000, dihedral_average: false, keep_values: true }
     }
 }
 
@@ -240,6 +245,13 @@ fn check_wide(config: &MagNetConfig, layout: &SlideLayout, wide: WideSource<'_>)
         (WideFeatures::Frozen { .. }, _) => wrong("frozen"),
         (WideFeatures::File { .. }, _) => wrong("file"),
     }
+}
+
+/// Centres of some nodes of a level in full-resolution pixels.
+fn nodes_px(layout: &SlideLayout, level: Level, nodes: &[u32], um_per_px: f64) -> Vec<SlidePx> {
+    let centers = layout.centers.get(level);
+    let known = nodes.iter().filter_map(|&node| centers.get(node as usize));
+    known.map(|&center| px_from_um(center, um_per_px)).collect()
 }
 
 /// Where the nodes of a level lie on the image, in full-resolution pixels.

@@ -112,6 +112,20 @@ impl Piece {
         bytes
     }
 
+    /// Pass and number of the block whose values these are; `None` for vectors of tiles.
+    pub fn block(&self) -> Option<(usize, usize)> {
+        match self.part {
+            Part::Tiles(..) => None,
+            Part::Block(block) => Some((usize::from(self.pass), block as usize)),
+        }
+    }
+
+    /// Where in [`Piece::to_bytes`] the values of a level begin: little-endian `f32`, row by row.
+    pub fn level_offset(&self, level: Level) -> usize {
+        let narrower = Level::ALL.into_iter().take_while(|&other| other != level);
+        HEADER + 4 * narrower.map(|other| self.values.get(other).len()).sum::<usize>()
+    }
+
     /// Reads what [`Piece::to_bytes`] wrote. Memory stays below the size of `bytes`.
     ///
     /// # Errors

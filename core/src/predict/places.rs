@@ -4,7 +4,7 @@ use crate::coordinates::{SlidePx, px_from_um, tile_from_um};
 use crate::layout::SlideLayout;
 use crate::level::Level;
 use crate::model::MagNetConfig;
-use crate::slide::{PatchReader, SlideError, SlideImage, TissueMask, TissueMaskConfig, tissue_grid};
+use crate::slide::{PatchReader, SlideError, TissueMask, TissueMaskConfig, tissue_grid};
 
 /// Part of a tile that must be tissue for the tile to be predicted.
 const TISSUE_FRACTION: f64 = 0.5;
@@ -43,7 +43,7 @@ pub enum TissueError {
 ///
 /// # Errors
 /// [`TissueError`] when the slide cannot be read or has no tissue.
-pub fn tissue_places(slide: &SlideImage, config: &MagNetConfig) -> Result<Places, TissueError> {
+pub fn tissue_places(slide: &dyn PatchReader, config: &MagNetConfig) -> Result<Places, TissueError> {
     let tile_um = config.levels.bin.tile_um;
     let mask = TissueMask::find(slide, &TissueMaskConfig::default())?;
     let grid = tissue_grid(&mask, tile_um, TISSUE_FRACTION)?;

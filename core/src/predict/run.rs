@@ -6,14 +6,17 @@ mod tiles;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
+use super::ahead::PatchesAhead;
 use super::piece::{Part, Piece, RunId};
 use super::sums::{Plan, Sums};
 use super::{PredictError, PredictOptions, Progress, SlidePrediction, WideSource, check_wide, encode};
 use crate::batch::{LevelInput, MagNetBatch, rows_tensor};
+use crate::digest::hex;
 use crate::expression::Matrix;
 use crate::layout::{Block, SlideLayout};
 use crate::level::{Level, PerLevel};
@@ -21,6 +24,8 @@ use crate::model::{MagNet, MagNetConfig, WideFeatures};
 use crate::slide::augment::Dihedral;
 use crate::slide::{NormalizedSlide, PatchReader};
 use tiles::Tiles;
+
+pub(super) use tiles::TileQueue;
 
 /// The prediction of one slide, step by step.
 ///
@@ -35,7 +40,7 @@ pub struct PredictRun<R, L = SlideLayout> {
     layout: L,
     options: PredictOptions,
     id: RunId,
-    plan: Plan,
+    plan: Arc<Plan>,
     /// The turns and flips of the patches, one pass over the slide each.
     transforms: &'static [Dihedral],
     /// Whether all passes read the same wide vectors.
@@ -80,13 +85,13 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
         options: PredictOptions,
     ) -> Result<Self, PredictError> {
         let slide = NormalizedSlide::new(slide, config.stain_normalization)?;
-        let plan = Plan::new(layout.borrow(), options.block_bins);
+        let plan = Arc::new(Plan::new(layout.borrow(), options.block_bins));
         let transforms: &'static [Dihedral] =
             if options.dihedral_average { &Dihedral::ALL } else { &[Dihedral::IDENTITY] };
         let blocks = plan.cores.len();
         Ok(Self {
             id: identity(config, &slide, layout.borrow(), options),
-            sums: Sums::new(config, layout.borrow()),
+            sums: Sums::new(config, layout.borrow(), options.keep_values),
             wide_once: matches!(config.wide_features, WideFeatures::File { .. }),
             tiles: transforms.iter().map(|_| None).collect(),
             done: vec![false; blocks * transforms.len()],
@@ -109,6 +114,29 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
     #[cfg(test)]
     pub(super) fn id(&self) -> RunId {
         self.id
+    }
+
+    /// What two runs share when the pieces of one fit the other, lower-case hexadecimal: the model's configuration, the
+    /// image's size, the positions and the options that shape the blocks. Weights and pixels are not in it.
+    pub fn identity(&self) -> String {
+        hex(&self.id)
+    }
+
+    /// Number of blocks of a pass.
+    pub fn blocks(&self) -> usize {
+        self.plan.cores.len()
+    }
+
+    /// Number of passes over the slide.
+    pub fn passes(&self) -> usize {
+        self.transforms.len()
+    }
+
+    /// The rows of a block's piece whose predictions count at a level, with their nodes. A tile that several blocks
+    /// share counts in one of them.
+    pub fn rows_of_block(&self, block: usize, level: Level) -> Vec<(u32, u32)> {
+        let nodes = (0..).zip(self.plan.core_nodes(self.layout.borrow(), block, level));
+        nodes.filter(|&(_, node)| self.plan.owns(block, level, node)).collect()
     }
 
     /// The nodes that are predicted.
@@ -212,6 +240,40 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
         self.sums.gene(level, gene)
     }
 
+    /// What the steps from here on read, in their order, for a program that reads ahead. It stays right as long as nothing
+    /// is restored and the size of the chunks is not changed.
+    ///
+    /// # Errors
+    /// [`PredictError`] for another model or features that do not fit.
+    pub fn patches_ahead(
+        &mut self,
+        model: &MagNet,
+        wide: WideSource<'_>,
+    ) -> Result<PatchesAhead<L>, PredictError>
+    where
+        L: Clone,
+    {
+        self.use_source(model, wide)?;
+        let reads_tiles = self.config.wide_levels && !matches!(wide, WideSource::Features { .. });
+        let next = self.next_block();
+        let underway = self.underway.as_ref().filter(|own| Some((own.pass, own.index)) == next);
+        let encoded = underway.map_or(0, |underway| underway.encoded);
+        let queues = self.tiles.iter().map(|tiles| match tiles {
+            Some(tiles) => tiles.queue.clone(),
+            None => TileQueue::new(self.layout.borrow()),
+        });
+        Ok(PatchesAhead::new(
+            self.config.clone(),
+            self.layout.clone(),
+            self.slide.um_per_px(),
+            self.options.chunk_pixels,
+            self.plan.clone(),
+            self.done.clone(),
+            if reads_tiles { queues.collect() } else { Vec::new() },
+            encoded,
+        ))
+    }
+
     /// Settles where the wide features come from, which decides how much there is to do.
     pub(super) fn use_source(&mut self, model: &MagNet, wide: WideSource<'_>) -> Result<(), PredictError> {
         if *model.config() != self.config {
@@ -256,7 +318,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
         let (config, pixels) = (&self.config, self.options.chunk_pixels);
         let layout = self.layout.borrow();
         let tiles = self.tiles.get_mut(set)?.get_or_insert_with(|| Tiles::new(config.width, layout));
-        tiles.next(|level| encode::chunk_patches(config, level, pixels))
+        tiles.queue.next(|level| encode::chunk_patches(config, level, pixels))
     }
 
     async fn encode_tiles(
@@ -345,7 +407,9 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
         *done = true;
         *left -= 1;
         self.bins_done += self.plan.cores.get(index).map_or(0, Vec::len);
-        if usize::from(*summed) == pass {
+        if !self.options.keep_values {
+            // Whoever takes the pieces has them.
+        } else if usize::from(*summed) == pass {
             self.sums.add(&self.plan, self.layout.borrow(), index, values);
             *summed += 1;
             while let Some(values) = self.early.remove(&(index, *summed)) {

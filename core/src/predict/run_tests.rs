@@ -11,7 +11,8 @@ use crate::slide::{SlideImage, StainNormalization};
 
 type Run = PredictRun<Arc<SlideImage>>;
 
-const OPTIONS: PredictOptions = PredictOptions { block_bins: 30, chunk_pixels: 700, dihedral_average: false };
+const OPTIONS: PredictOptions =
+    PredictOptions { block_bins: 30, chunk_pixels: 700, dihedral_average: false, keep_values: true };
 
 fn model(config: &MagNetConfig) -> MagNet {
     config.init(&Device::flex()).unwrap()
@@ -330,6 +331,111 @@ fn damaged_bytes_are_refused_without_a_panic() {
         let _ = Piece::from_bytes(&noise);
         noise.splice(0..0, *b"MAGNETP1");
         assert!(Piece::from_bytes(&noise).is_err());
+    }
+}
+
+/// A slide that notes what is read of it.
+struct Noting<'a> {
+    slide: &'a SlideImage,
+    read: std::sync::Mutex<Vec<(Vec<SlidePx>, f64, usize)>>,
+}
+
+impl PatchReader for Noting<'_> {
+    fn width_px(&self) -> u32 {
+        self.slide.width_px()
+    }
+
+    fn height_px(&self) -> u32 {
+        self.slide.height_px()
+    }
+
+    fn um_per_px(&self) -> f64 {
+        self.slide.um_per_px()
+    }
+
+    fn read_patch(&self, at: SlidePx, side_um: f64, out_px: usize, out: &mut [u8]) -> Result<(), SlideError> {
+        self.slide.read_patch(at, side_um, out_px, out)
+    }
+
+    fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {
+        self.slide.thumbnail(max_side_px)
+    }
+
+    fn read_patches(&self, centers: &[SlidePx], side_um: f64, out_px: usize) -> Result<Vec<u8>, SlideError> {
+        self.read.lock().unwrap().push((centers.to_vec(), side_um, out_px));
+        self.slide.read_patches(centers, side_um, out_px)
+    }
+}
+
+#[test]
+fn what_lies_ahead_is_what_the_steps_read() {
+    let normalized = MagNetConfig { stain_normalization: StainNormalization::Slide, ..config() };
+    let single = MagNetConfig { wide_levels: false, ..config() };
+    let image = slide();
+    for config in [config(), normalized, single] {
+        for dihedral_average in [false, true] {
+            let options = PredictOptions { dihedral_average, ..OPTIONS };
+            let model = model(&config);
+            let mut first = run_of(&config, options);
+            let mut pieces = finish(&mut first, &model);
+            pieces.sort_by_cached_key(|piece| piece.iter().map(|&byte| u64::from(byte)).sum::<u64>() % 97);
+            // A run that is new, one that continues in the middle of a block, and one with holes.
+            for (restored, steps) in [(0, 0), (0, 9), (pieces.len() / 2, 0), (pieces.len() / 3, 5)] {
+                let noting = Noting { slide: &image, read: Default::default() };
+                let layout = layout_of_bins(&bins(), 1.0, &config).unwrap();
+                let mut run = PredictRun::new(&config, &noting, &layout, options).unwrap();
+                pieces
+                    .iter()
+                    .take(restored)
+                    .for_each(|piece| run.restore(Piece::from_bytes(piece).unwrap()).unwrap());
+                let device = Device::flex();
+                for _ in 0..steps {
+                    ready(run.step(&model, WideSource::Patches, &device)).unwrap();
+                }
+                let ahead = run.patches_ahead(&model, WideSource::Patches).unwrap();
+                noting.read.lock().unwrap().clear();
+                while !run.is_complete() {
+                    ready(run.step(&model, WideSource::Patches, &device)).unwrap();
+                }
+                let expected: Vec<_> =
+                    ahead.map(|ask| (ask.centers_px, ask.patch_um, ask.patch_px)).collect();
+                let read = std::mem::take(&mut *noting.read.lock().unwrap());
+                assert_eq!(read.len(), expected.len());
+                assert!(read == expected && !read.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_keeps_nothing_hands_out_the_same_pieces() {
+    let config = config();
+    let model = model(&config);
+    let mut keeping = run_of(&config, OPTIONS);
+    let mut handing = run_of(&config, PredictOptions { keep_values: false, ..OPTIONS });
+    let pieces = finish(&mut keeping, &model);
+    assert_eq!(finish(&mut handing, &model), pieces);
+    assert_eq!(handing.identity(), keeping.identity());
+    assert_eq!(handing.prediction().values.bin.rows, 0);
+    // The rows of the pieces, put at their nodes, are the prediction.
+    let expected = keeping.into_prediction();
+    for level in Level::ALL {
+        let mut found = Matrix {
+            values: vec![f32::NAN; expected.values.get(level).values.len()],
+            ..*expected.values.get(level)
+        };
+        for bytes in &pieces {
+            let piece = Piece::from_bytes(bytes).unwrap();
+            let Some((0, block)) = piece.block() else { continue };
+            for (row, node) in handing.rows_of_block(block, level) {
+                let at = piece.level_offset(level) + row as usize * 3 * 4;
+                let values =
+                    bytes[at..at + 12].as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value));
+                let node = node as usize * 3;
+                found.values[node..node + 3].copy_from_slice(&values.collect::<Vec<_>>());
+            }
+        }
+        assert_eq!(&found, expected.values.get(level));
     }
 }
 

@@ -47,7 +47,8 @@ impl Plan {
         tiles
     }
 
-    fn owns(&self, block: usize, level: Level, node: u32) -> bool {
+    /// Whether a block's prediction of a node counts.
+    pub(super) fn owns(&self, block: usize, level: Level, node: u32) -> bool {
         level == Level::Bin
             || self.owners.get(level).get(node as usize).is_some_and(|&owner| owner as usize == block)
     }
@@ -66,9 +67,11 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn new(config: &MagNetConfig, layout: &SlideLayout) -> Self {
+    /// Room for the predictions of a slide; for none of them where they are not kept.
+    pub(super) fn new(config: &MagNetConfig, layout: &SlideLayout, keep: bool) -> Self {
         let rows = |level| {
-            if config.predicted_levels().contains(&level) { layout.centers.get(level).len() } else { 0 }
+            let kept = keep && config.predicted_levels().contains(&level);
+            if kept { layout.centers.get(level).len() } else { 0 }
         };
         let matrix = |rows| Matrix { rows, cols: config.genes, values: vec![0.0; rows * config.genes] };
         Self {

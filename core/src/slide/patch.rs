@@ -122,6 +122,15 @@ macro_rules! read_through {
         fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {
             (**self).thumbnail(max_side_px)
         }
+
+        fn read_patches(
+            &self,
+            centers: &[SlidePx],
+            side_um: f64,
+            out_px: usize,
+        ) -> Result<Vec<u8>, SlideError> {
+            (**self).read_patches(centers, side_um, out_px)
+        }
     };
 }
 

@@ -163,6 +163,14 @@ impl<R: PatchReader> PatchReader for NormalizedSlide<R> {
         Ok(())
     }
 
+    fn read_patches(&self, centers: &[SlidePx], side_um: f64, out_px: usize) -> Result<Vec<u8>, SlideError> {
+        let mut patches = self.slide.read_patches(centers, side_um, out_px)?;
+        if let Some(transfer) = &self.transfer {
+            transfer.apply(&mut patches);
+        }
+        Ok(patches)
+    }
+
     fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {
         let picture = self.slide.thumbnail(max_side_px)?;
         let Some(transfer) = &self.transfer else { return Ok(picture) };
