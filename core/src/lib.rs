@@ -40,6 +40,7 @@ pub mod neighbor_graph;
 pub mod predict;
 pub mod random;
 pub mod slide;
+pub mod tiff;
 #[cfg(feature = "model")]
 pub mod weights;
 

@@ -1,0 +1,3 @@
+//! TIFF and BigTIFF as a container: directories of tags, whatever their images mean.
+
+pub mod write;
