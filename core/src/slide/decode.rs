@@ -7,8 +7,8 @@ use image::error::ImageError;
 use image::{DynamicImage, ImageDecoder, Limits};
 
 use super::error::SlideError;
-use super::pixel_size;
-use super::slide_image::{BACKGROUND, SlideImage};
+use super::{jpeg_segments, pixel_size};
+use super::slide_image::{SlideImage, over_background};
 
 /// What reading a PNG's header may allocate, whatever the limits say: metadata comes before the pixels.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
@@ -110,7 +110,7 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<DecodedImage, Slide
                 JpegDecoder::new(Cursor::new(bytes)).map_err(|error| decode_error(format, error))?;
             check_size(&decoder, format, limits)?;
             // The decoder fills what is missing with grey and says nothing.
-            if !jpeg_is_complete(bytes) {
+            if !jpeg_segments::is_complete(bytes) {
                 return Err(SlideError::Truncated {
                     format,
                     detail: "there is no end-of-image marker".into(),
@@ -251,13 +251,6 @@ fn what_it_looks_like(bytes: &[u8]) -> String {
     format!("{} bytes that start with {}", bytes.len(), hex.join(" "))
 }
 
-/// Whether an end-of-image marker follows the first scan. Entropy-coded data cannot hold one, so a file that was cut
-/// off has none; a thumbnail's own marker lies before the first scan.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let end = bytes.windows(2).rposition(|pair| pair == [0xFF, 0xD9]);
-    matches!((pixel_size::jpeg_first_scan(bytes), end), (Some(scan), Some(end)) if end > scan)
-}
-
 fn rgb_over_background(image: DynamicImage) -> Vec<u8> {
     if !image.color().has_alpha() {
         return image.into_rgb8().into_raw();
@@ -265,11 +258,7 @@ fn rgb_over_background(image: DynamicImage) -> Vec<u8> {
     let rgba = image.into_rgba8();
     let mut rgb = Vec::with_capacity(rgba.as_raw().len() / 4 * 3);
     for pixel in rgba.as_raw().chunks_exact(4) {
-        let alpha = u16::from(pixel[3]);
-        for &channel in &pixel[..3] {
-            let blended = u16::from(channel) * alpha + u16::from(BACKGROUND) * (255 - alpha);
-            rgb.push(((blended + 127) / 255) as u8);
-        }
+        rgb.extend(pixel[..3].iter().map(|&channel| over_background(channel, pixel[3])));
     }
     rgb
 }

@@ -1,6 +1,7 @@
 //! What can be wrong with an image or with what is asked of it.
 
 use super::decode::ImageFormat;
+use crate::tiff::TiffError;
 
 /// What can be wrong with an image or with what is asked of it. The file's name is the caller's to add.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -56,6 +57,9 @@ pub enum SlideError {
         /// The decoder's own words.
         detail: String,
     },
+    /// A TIFF file is damaged, or is none that is read here.
+    #[error(transparent)]
+    Tiff(#[from] TiffError),
     /// A size that does not agree with the pixels given.
     #[error(
         "pixel buffer: expected {expected} bytes for {width_px} x {height_px} RGB pixels, found {found} (a side must \

@@ -6,19 +6,25 @@ use tiff::decoder::Decoder;
 use tiff::tags::Tag;
 
 use super::decode::ImageFormat;
+use super::jpeg_segments::JpegSegments;
 
 /// The pixel sizes that a microscope image can have, in µm. A screen's 72 to 300 dots per inch lie far outside.
 pub const SENSIBLE_UM: std::ops::RangeInclusive<f64> = 0.05..=20.0;
 
+/// The mean of both axes' µm per pixel, if they agree to 1 % on a size that a microscope image can have.
+pub(super) fn sensible_mean((x, y): (f64, f64)) -> Option<f64> {
+    let sensible = SENSIBLE_UM.contains(&x) && SENSIBLE_UM.contains(&y) && (x - y).abs() <= 0.01 * x;
+    sensible.then_some((x + y) / 2.0)
+}
+
 /// µm per pixel from the file's resolution fields, if both axes agree to 1 % on a sensible size.
 pub(super) fn embedded_um_per_px(bytes: &[u8], format: ImageFormat) -> Option<f64> {
-    let (x, y) = match format {
+    let claim = match format {
         ImageFormat::Png => png_um_per_px(bytes),
         ImageFormat::Jpeg => jpeg_um_per_px(bytes),
         ImageFormat::Tiff => tiff_um_per_px(bytes),
     }?;
-    let sensible = SENSIBLE_UM.contains(&x) && SENSIBLE_UM.contains(&y) && (x - y).abs() <= 0.01 * x;
-    sensible.then_some((x + y) / 2.0)
+    sensible_mean(claim)
 }
 
 fn png_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
@@ -49,7 +55,7 @@ fn tiff_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
 fn jpeg_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
     // JFIF puts its segment first: "JFIF\0", version (2), unit (1), x density (2), y density (2).
     let (_, data) =
-        jpeg_segments(bytes).find(|(marker, data)| *marker == 0xE0 && data.starts_with(b"JFIF\0"))?;
+        JpegSegments::new(bytes).find(|(marker, data)| *marker == 0xE0 && data.starts_with(b"JFIF\0"))?;
     let um_per_unit = match data.get(7)? {
         1 => 25_400.0,
         2 => 10_000.0,
@@ -57,43 +63,6 @@ fn jpeg_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
     };
     let density = |at: usize| Some(f64::from(u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?])));
     Some((um_per_unit / density(8)?, um_per_unit / density(10)?))
-}
-
-/// Where the first scan of a JPEG begins: the offset of its start-of-scan marker.
-pub(super) fn jpeg_first_scan(bytes: &[u8]) -> Option<usize> {
-    let mut segments = jpeg_segments(bytes);
-    while segments.next().is_some() {}
-    let marker = bytes.get(segments.offset..segments.offset + 2)?;
-    (marker == [0xFF, 0xDA]).then_some(segments.offset)
-}
-
-/// The segments of a JPEG before its first scan, as (marker, content).
-fn jpeg_segments(bytes: &[u8]) -> JpegSegments<'_> {
-    JpegSegments { bytes, offset: 2 }
-}
-
-struct JpegSegments<'a> {
-    bytes: &'a [u8],
-    offset: usize,
-}
-
-impl<'a> Iterator for JpegSegments<'a> {
-    type Item = (u8, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        // Fill bytes may stand before a marker.
-        while self.bytes.get(self.offset) == Some(&0xFF) && self.bytes.get(self.offset + 1) == Some(&0xFF) {
-            self.offset += 1;
-        }
-        let &[0xFF, marker, high, low] = self.bytes.get(self.offset..self.offset + 4)? else { return None };
-        if matches!(marker, 0xDA | 0xD9) {
-            return None;
-        }
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        let data = self.bytes.get(self.offset + 4..(self.offset + 2).checked_add(length)?)?;
-        self.offset += 2 + length;
-        Some((marker, data))
-    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,19 @@
 //! A slide image held in memory.
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-
 use super::error::SlideError;
 use super::patch::{PatchReader, PxWindow};
+use super::resample::{PxSpan, ThumbnailSize, resample, resize_rgb};
 use crate::coordinates::SlidePx;
 
 /// The colour of what lies beyond the slide's border, and behind transparent pixels: glass under a white balance.
 pub const BACKGROUND: u8 = 255;
 
-/// Largest side of a window that is read at once, in slide pixels (200 MB of RGB).
-const MAX_WINDOW_PX: f64 = 8192.0;
-
-/// Largest side of a window with the margin that the filter reaches into (450 MB of RGB).
-const MAX_COPY_PX: i64 = 12_288;
+/// What a colour looks like in front of the background.
+pub(super) fn over_background(value: u8, opacity: u8) -> u8 {
+    let opacity = u16::from(opacity);
+    let blended = u16::from(value) * opacity + u16::from(BACKGROUND) * (255 - opacity);
+    ((blended + 127) / 255) as u8
+}
 
 /// An RGB image with 8 bits per channel in memory, and the physical size of its pixels.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,42 +71,12 @@ impl SlideImage {
         out_height_px: usize,
         out: &mut [u8],
     ) -> Result<(), SlideError> {
-        window.check(MAX_WINDOW_PX)?;
-        let (Ok(out_width), Ok(out_height)) = (u32::try_from(out_width_px), u32::try_from(out_height_px))
-        else {
-            return Err(output_error(out_width_px, out_height_px, out.len()));
-        };
-        let expected = (out_width_px as u128) * (out_height_px as u128) * 3;
-        if expected == 0 || expected != out.len() as u128 {
-            return Err(output_error(out_width_px, out_height_px, out.len()));
-        }
-        // The filter reaches one output pixel beyond the window, so the copy holds that margin too.
-        let margin_x = (window.width / out_width_px as f64).max(1.0).ceil() + 1.0;
-        let margin_y = (window.height / out_height_px as f64).max(1.0).ceil() + 1.0;
-        let (left, right) = whole_span(window.left - margin_x, window.left + window.width + margin_x);
-        let (top, bottom) = whole_span(window.top - margin_y, window.top + window.height + margin_y);
-        if (right - left).max(bottom - top) > MAX_COPY_PX {
-            return Err(SlideError::Window {
-                expected: format!("a window of at most {MAX_COPY_PX} px with the margin of its filter"),
-                found: format!(
-                    "{} x {} px shrunk to {out_width_px} x {out_height_px}",
-                    window.width, window.height
-                ),
-            });
-        }
-        let copy = self.copy_with_background(left, top, right, bottom);
-        let options = triangle_filter().crop(
-            window.left - left as f64,
-            window.top - top as f64,
-            window.width,
-            window.height,
-        );
-        let copied = ((right - left) as u32, (bottom - top) as u32);
-        resize_rgb(&copy, copied, out, (out_width, out_height), &options)
+        resample(window, out_width_px, out_height_px, out, |span| Ok(self.copy_with_background(span)))
     }
 
-    /// The pixels of columns `left..right` and rows `top..bottom`; those outside the image are background.
-    fn copy_with_background(&self, left: i64, top: i64, right: i64, bottom: i64) -> Vec<u8> {
+    /// The pixels of a span; those outside the image are background.
+    fn copy_with_background(&self, span: PxSpan) -> Vec<u8> {
+        let PxSpan { left, top, right, bottom } = span;
         let stride = self.width_px as usize * 3;
         let copy_stride = (right - left) as usize * 3;
         let mut copy = vec![BACKGROUND; copy_stride * (bottom - top) as usize];
@@ -163,55 +131,16 @@ impl PatchReader for SlideImage {
         if longest <= max_side_px {
             return Ok(self.clone());
         }
-        // One scale for both axes, so that the thumbnail has one pixel size; what is cut off at the right and bottom
-        // edge is less than one of its pixels.
-        let scale = f64::from(longest) / f64::from(max_side_px.max(1));
-        let width = ((f64::from(self.width_px) / scale).floor() as u32).max(1);
-        let height = ((f64::from(self.height_px) / scale).floor() as u32).max(1);
+        let ThumbnailSize { scale, width, height } =
+            ThumbnailSize::of(self.width_px, self.height_px, max_side_px);
         let mut rgb = vec![0; width as usize * height as usize * 3];
-        let options = triangle_filter().crop(
-            0.0,
-            0.0,
-            (f64::from(width) * scale).min(f64::from(self.width_px)),
-            (f64::from(height) * scale).min(f64::from(self.height_px)),
-        );
-        resize_rgb(&self.rgb, (self.width_px, self.height_px), &mut rgb, (width, height), &options)?;
+        let window = PxWindow {
+            left: 0.0,
+            top: 0.0,
+            width: (f64::from(width) * scale).min(f64::from(self.width_px)),
+            height: (f64::from(height) * scale).min(f64::from(self.height_px)),
+        };
+        resize_rgb(&self.rgb, (self.width_px, self.height_px), &mut rgb, (width, height), window)?;
         SlideImage::new(width, height, rgb, self.um_per_px * scale)
     }
-}
-
-fn triangle_filter() -> ResizeOptions {
-    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false)
-}
-
-/// Resizes RGB of `(width, height)` into RGB of another. The pixel type is fixed here: the resizer that chooses it at run
-/// time is compiled for every pixel type there is, which was more code than the rest of this crate.
-fn resize_rgb(
-    source: &[u8],
-    source_px: (u32, u32),
-    target: &mut [u8],
-    target_px: (u32, u32),
-    options: &ResizeOptions,
-) -> Result<(), SlideError> {
-    let source = TypedImageRef::<U8x3>::from_buffer(source_px.0, source_px.1, source)
-        .map_err(|error| resize_error(&error))?;
-    let mut target = TypedImage::<U8x3>::from_buffer(target_px.0, target_px.1, target)
-        .map_err(|error| resize_error(&error))?;
-    Resizer::new().resize_typed(&source, &mut target, options).map_err(|error| resize_error(&error))
-}
-
-/// The smallest span of whole pixels that holds `from..to`. The window's check keeps both in range.
-fn whole_span(from: f64, to: f64) -> (i64, i64) {
-    (from.floor() as i64, to.ceil() as i64)
-}
-
-fn output_error(width_px: usize, height_px: usize, found: usize) -> SlideError {
-    SlideError::Window {
-        expected: format!("{width_px} x {height_px} x 3 bytes of output, at least one pixel"),
-        found: format!("{found} bytes"),
-    }
-}
-
-fn resize_error(error: &dyn std::fmt::Display) -> SlideError {
-    SlideError::Window { expected: "a window that can be resampled".into(), found: error.to_string() }
 }
