@@ -342,16 +342,29 @@ impl CountMatrix {
                 _ => return Err(ExpressionError::Selection { column, genes: self.genes }),
             }
         }
-        let place = |column: u32| place_of.get(column as usize).copied().flatten();
-        Self::from_rows(
-            columns.len(),
-            (0..self.rows()).map(|row| {
-                let (columns, values) = self.row(row);
-                let kept =
-                    columns.iter().zip(values).filter_map(|(&column, &value)| Some((place(column)?, value)));
-                kept.collect::<Vec<_>>()
-            }),
-        )
+        let ascending = columns.is_sorted();
+        let mut selected = Self { genes: columns.len(), row_offsets: vec![0], ..Self::default() };
+        let mut entries: Vec<(u32, f32)> = Vec::new();
+        for row in 0..self.rows() {
+            let (columns, values) = self.row(row);
+            let kept = columns.iter().zip(values).filter_map(|(&column, &value)| {
+                Some((place_of.get(column as usize).copied().flatten()?, value))
+            });
+            entries.clear();
+            entries.extend(kept);
+            if !ascending {
+                entries.sort_unstable_by_key(|entry| entry.0);
+            }
+            selected.push_sorted(&entries);
+        }
+        Ok(selected)
+    }
+
+    /// Appends a row whose columns ascend.
+    fn push_sorted(&mut self, entries: &[(u32, f32)]) {
+        self.columns.extend(entries.iter().map(|entry| entry.0));
+        self.values.extend(entries.iter().map(|entry| entry.1));
+        self.row_offsets.push(self.columns.len());
     }
 
     /// Sums the rows of each of `groups` groups: the counts of tiles from the counts of the bins that lie in them.
@@ -375,30 +388,31 @@ impl CountMatrix {
         children.sort_by_key(|&row| parents[row as usize]);
         let mut rest = children.as_slice();
         // Dense over the genes, so that a sum costs no search; only the touched columns are read and cleared.
-        let mut sums = vec![0.0_f32; self.genes];
+        let mut sums: Vec<Option<f32>> = vec![None; self.genes];
         let mut touched = Vec::new();
-        Self::from_rows(
-            self.genes,
-            (0..groups).map(|group| {
-                let members = rest.partition_point(|&row| parents[row as usize] as usize <= group);
-                let (own, others) = rest.split_at(members);
-                rest = others;
-                for &child in own {
-                    let (columns, values) = self.row(child as usize);
-                    for (&column, &value) in columns.iter().zip(values) {
-                        let sum = &mut sums[column as usize];
-                        if *sum == 0.0 {
-                            touched.push(column);
-                        }
-                        *sum += value;
+        let mut entries = Vec::new();
+        let mut tiles = Self { genes: self.genes, row_offsets: vec![0], ..Self::default() };
+        for group in 0..groups {
+            let members = rest.partition_point(|&row| parents[row as usize] as usize <= group);
+            let (own, others) = rest.split_at(members);
+            rest = others;
+            for &child in own {
+                let (columns, values) = self.row(child as usize);
+                for (&column, &value) in columns.iter().zip(values) {
+                    let sum = &mut sums[column as usize];
+                    if sum.is_none() {
+                        touched.push(column);
                     }
+                    *sum = Some(sum.unwrap_or_default() + value);
                 }
-                touched
-                    .drain(..)
-                    .map(|column| (column, std::mem::take(&mut sums[column as usize])))
-                    .collect::<Vec<_>>()
-            }),
-        )
+            }
+            touched.sort_unstable();
+            entries.clear();
+            let take = |column: u32| (column, sums[column as usize].take().unwrap_or_default());
+            entries.extend(touched.drain(..).map(take).filter(|entry| entry.1 != 0.0));
+            tiles.push_sorted(&entries);
+        }
+        Ok(tiles)
     }
 }
 

@@ -1,8 +1,10 @@
 //! The `prepare` commands: arguments to dataset, summary to the user.
 
-use crate::cli::PrepareCommand;
+use crate::cli::{FrameArg, PrepareCommand, PrepareH5adArgs};
 use crate::console::Console;
+use crate::dataset::h5ad::{CoordinateFrame, H5adOptions};
 use crate::dataset::st::StOptions;
+use crate::dataset::visium::VisiumOptions;
 use crate::dataset::visium_hd::VisiumHdOptions;
 use crate::files::Overwrite;
 
@@ -22,6 +24,19 @@ pub fn run(command: &PrepareCommand, console: &Console) -> anyhow::Result<()> {
             };
             (options.run()?, &args.out)
         }
+        PrepareCommand::Visium(args) => {
+            let options = VisiumOptions {
+                input: args.input.clone(),
+                image: args.image.clone(),
+                out: args.out.clone(),
+                id: args.id.clone(),
+                pixel_size_um: args.mpp,
+                off_tissue: args.keep_off_tissue,
+                overwrite: Overwrite::from(args.overwrite),
+            };
+            (options.run()?, &args.out)
+        }
+        PrepareCommand::H5ad(args) => (h5ad(args).run()?, &args.out),
         PrepareCommand::VisiumHd(args) => {
             let options = VisiumHdOptions {
                 input: args.input.clone(),
@@ -41,4 +56,27 @@ pub fn run(command: &PrepareCommand, console: &Console) -> anyhow::Result<()> {
     text.push_str(&format!("→ {}", out.display()));
     console.result(&text, &serde_json::to_value(&summary)?)?;
     Ok(())
+}
+
+fn h5ad(args: &PrepareH5adArgs) -> H5adOptions {
+    H5adOptions {
+        input: args.input.clone(),
+        image: args.image.clone(),
+        out: args.out.clone(),
+        id: args.id.clone(),
+        pixel_size_um: args.mpp,
+        bin_um: args.bin_um,
+        layer: args.layer.clone(),
+        spatial_key: args.spatial_key.clone(),
+        frame: match args.spatial_frame {
+            FrameArg::Full => CoordinateFrame::Full,
+            FrameArg::Hires => CoordinateFrame::Hires,
+            FrameArg::Lowres => CoordinateFrame::Lowres,
+        },
+        library: args.library.clone(),
+        library_key: args.library_key.clone(),
+        allow_normalized: args.allow_normalized,
+        off_tissue: args.keep_off_tissue,
+        overwrite: Overwrite::from(args.overwrite),
+    }
 }

@@ -6,12 +6,14 @@ use std::process::Stdio;
 
 use magnet_tests::{command, run, run_line};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "demo",
     "synthesize",
     "prepare",
     "prepare st",
+    "prepare visium",
     "prepare visium-hd",
+    "prepare h5ad",
     "train",
     "evaluate",
     "baseline",

@@ -10,6 +10,7 @@ mod sparse;
 mod tests;
 mod write;
 
+pub use read::AnnDataFile;
 pub use sparse::CompressedMatrix;
 
 use std::collections::BTreeMap;
@@ -90,6 +91,22 @@ impl Column {
         self.len() == 0
     }
 
+    /// The given rows, in the given order; rows past the end are left out.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        fn pick<T: Clone>(values: &[T], rows: &[usize]) -> Vec<T> {
+            rows.iter().filter_map(|&row| values.get(row).cloned()).collect()
+        }
+        match self {
+            Column::Texts(values) => Column::Texts(pick(values, rows)),
+            Column::Numbers(values) => Column::Numbers(pick(values, rows)),
+            Column::Integers(values) => Column::Integers(pick(values, rows)),
+            Column::Flags(values) => Column::Flags(pick(values, rows)),
+            Column::Categorical { codes, categories } => {
+                Column::Categorical { codes: pick(codes, rows), categories: categories.clone() }
+            }
+        }
+    }
+
     /// The column as strings; a missing category reads as the empty string. `None` for a column of numbers.
     pub fn texts(&self) -> Option<Vec<String>> {
         match self {
@@ -116,6 +133,13 @@ impl AxisTable {
     /// A table of names alone.
     pub fn from_names(names: Vec<String>) -> Self {
         Self { names, columns: Vec::new() }
+    }
+
+    /// The given rows, in the given order; rows past the end are left out.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let names = rows.iter().filter_map(|&row| self.names.get(row).cloned()).collect();
+        let columns = self.columns.iter().map(|(name, column)| (name.clone(), column.select(rows)));
+        Self { names, columns: columns.collect() }
     }
 
     /// The column called `name`.

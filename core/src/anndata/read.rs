@@ -13,6 +13,111 @@ const DEEPEST_ANNOTATION: usize = 16;
 /// Parts of a file that are reported in [`AnnData::ignored`] and not read.
 const UNREAD_GROUPS: [&str; 4] = ["obsp", "varm", "varp", "raw"];
 
+/// An open `.h5ad` file whose parts are read when they are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct AnnDataFile<'a> {
+    file: &'a Hdf5File,
+}
+
+impl<'a> AnnDataFile<'a> {
+    /// Takes an open HDF5 file for AnnData.
+    ///
+    /// # Errors
+    /// When it has no `X`, `obs` or `var`.
+    pub fn new(file: &'a Hdf5File) -> Result<Self, AnnDataError> {
+        for (part, expected) in
+            [("X", "a matrix"), ("obs", "a dataframe group"), ("var", "a dataframe group")]
+        {
+            if file.kind(part)?.is_none() {
+                return Err(invalid(part, expected, "nothing at this path (is this an AnnData file?)"));
+            }
+        }
+        Ok(Self { file })
+    }
+
+    /// The observations.
+    ///
+    /// # Errors
+    /// When the table is of another encoding or its columns contradict each other.
+    pub fn obs(&self) -> Result<AxisTable, AnnDataError> {
+        axis_table(self.file, "obs", &mut Vec::new())
+    }
+
+    /// The variables of the matrix at `path`: those of `raw` for `raw/X`, otherwise the main ones.
+    ///
+    /// # Errors
+    /// As [`AnnDataFile::obs`].
+    pub fn var_of(&self, path: &str) -> Result<AxisTable, AnnDataError> {
+        let table = if path.starts_with("raw/") { "raw/var" } else { "var" };
+        axis_table(self.file, table, &mut Vec::new())
+    }
+
+    /// The matrices in the file: `X`, `layers/<name>` and `raw/X`.
+    ///
+    /// # Errors
+    /// When a group cannot be read.
+    pub fn matrices(&self) -> Result<Vec<String>, AnnDataError> {
+        let mut paths = vec!["X".to_owned()];
+        paths.extend(self.members("layers")?.into_iter().map(|name| format!("layers/{name}")));
+        if self.file.kind("raw/X")?.is_some() {
+            paths.push("raw/X".to_owned());
+        }
+        Ok(paths)
+    }
+
+    /// The matrix at `path`, which must be of `shape`, observations × variables.
+    ///
+    /// # Errors
+    /// When nothing is there, it is of another encoding or shape, or its parts contradict each other.
+    pub fn matrix(&self, path: &str, shape: (usize, usize)) -> Result<Values, AnnDataError> {
+        matrix(self.file, path, shape)
+    }
+
+    /// The names in `obsm`.
+    ///
+    /// # Errors
+    /// When the group cannot be read.
+    pub fn coordinate_keys(&self) -> Result<Vec<String>, AnnDataError> {
+        self.members("obsm")
+    }
+
+    /// The points in `obsm/<key>`, column then row, or `None` when there is no such key.
+    ///
+    /// # Errors
+    /// When they are not two (or three) finite numbers for each observation.
+    pub fn coordinates(&self, key: &str, observations: usize) -> Result<Option<Vec<SlidePx>>, AnnDataError> {
+        let path = format!("obsm/{key}");
+        match self.file.kind(&path)? {
+            None => Ok(None),
+            Some(Kind::Group) => Err(invalid(&path, "an array of coordinates", "a group")),
+            Some(Kind::Dataset) => coordinates(self.file, &path, observations).map(Some),
+        }
+    }
+
+    /// Names of the members of the group at `path`; none when there is no such group.
+    ///
+    /// # Errors
+    /// When the group cannot be read.
+    pub fn members(&self, path: &str) -> Result<Vec<String>, AnnDataError> {
+        match self.file.kind(path)? {
+            Some(Kind::Group) => Ok(self.file.members(path)?.into_iter().map(|(name, _)| name).collect()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The annotation at `path`, such as `uns/spatial/S1/scalefactors`; `None` when there is none.
+    ///
+    /// # Errors
+    /// When something is there and cannot be read.
+    pub fn annotation(&self, path: &str) -> Result<Option<Annotation>, AnnDataError> {
+        Ok(match self.file.kind(path)? {
+            None => None,
+            Some(Kind::Group) => Some(Annotation::Group(annotations(self.file, path, 0, &mut Vec::new())?)),
+            Some(Kind::Dataset) => annotation(self.file, path)?,
+        })
+    }
+}
+
 impl AnnData {
     /// Reads a whole file from memory, within the default limits.
     ///
@@ -29,33 +134,27 @@ impl AnnData {
     /// As [`AnnData::read`].
     pub fn read_from(file: &Hdf5File, options: ReadOptions) -> Result<Self, AnnDataError> {
         let mut ignored = Vec::new();
-        if file.kind("X")?.is_none() {
-            return Err(invalid("X", "a matrix", "nothing at this path (is this an AnnData file?)"));
-        }
+        let parts = AnnDataFile::new(file)?;
         let obs = axis_table(file, "obs", &mut ignored)?;
         let var = axis_table(file, "var", &mut ignored)?;
         let shape = (obs.names.len(), var.names.len());
         let x = matrix(file, "X", shape)?;
         let mut layers = BTreeMap::new();
-        if options.layers && file.kind("layers")?.is_some() {
-            for (name, _) in file.members("layers")? {
+        if options.layers {
+            for name in parts.members("layers")? {
                 let values = matrix(file, &format!("layers/{name}"), shape)?;
                 layers.insert(name, values);
             }
         }
         let mut spatial = None;
-        if file.kind("obsm")?.is_some() {
-            for (name, _) in file.members("obsm")? {
-                match name.as_str() {
-                    "spatial" => spatial = Some(coordinates(file, "obsm/spatial", shape.0)?),
-                    _ => ignored.push(format!("obsm/{name}")),
-                }
+        for name in parts.coordinate_keys()? {
+            match name.as_str() {
+                "spatial" => spatial = parts.coordinates("spatial", shape.0)?,
+                _ => ignored.push(format!("obsm/{name}")),
             }
         }
         for group in UNREAD_GROUPS {
-            if file.kind(group)? == Some(Kind::Group) {
-                ignored.extend(file.members(group)?.into_iter().map(|(name, _)| format!("{group}/{name}")));
-            }
+            ignored.extend(parts.members(group)?.into_iter().map(|name| format!("{group}/{name}")));
         }
         let uns = match file.kind("uns")? {
             Some(Kind::Group) if options.uns => annotations(file, "uns", 0, &mut ignored)?,
@@ -77,7 +176,11 @@ fn matrix(file: &Hdf5File, path: &str, expected: (usize, usize)) -> Result<Value
         }
         Err(invalid(path, described.clone(), format!("{rows} × {cols}")))
     };
-    if file.kind(path)? == Some(Kind::Dataset) {
+    let kind = file.kind(path)?;
+    if kind.is_none() {
+        return Err(invalid(path, described, "nothing at this path"));
+    }
+    if kind == Some(Kind::Dataset) {
         let shape = file.shape(path)?;
         let &[rows, cols] = shape.as_slice() else {
             return Err(invalid(path, described, format!("an array of shape {shape:?}")));
@@ -87,13 +190,16 @@ fn matrix(file: &Hdf5File, path: &str, expected: (usize, usize)) -> Result<Value
         return Ok(Values::Dense(Matrix { rows, cols, values }));
     }
     let attributes = file.attributes(path)?;
-    let by_row = match encoding(&attributes) {
-        "csr_matrix" => true,
-        "csc_matrix" => false,
-        "" => return Err(invalid(path, "an encoding-type", "a group without one")),
-        other => return Err(invalid(path, "encoding-type csr_matrix, csc_matrix or array", other)),
+    // Before 0.7 the format stood in `h5sparse_format`, the shape in `h5sparse_shape`.
+    let legacy = attributes.get("h5sparse_format").and_then(Attribute::text).unwrap_or_default();
+    let by_row = match (encoding(&attributes), legacy) {
+        ("csr_matrix", _) | ("", "csr") => true,
+        ("csc_matrix", _) | ("", "csc") => false,
+        ("", _) => return Err(invalid(path, "an encoding-type", "a group without one")),
+        (other, _) => return Err(invalid(path, "encoding-type csr_matrix, csc_matrix or array", other)),
     };
-    let shape = attributes.get("shape").and_then(Attribute::integers).unwrap_or_default();
+    let shape = attributes.get("shape").or_else(|| attributes.get("h5sparse_shape"));
+    let shape = shape.and_then(Attribute::integers).unwrap_or_default();
     let sides: Vec<usize> = shape.iter().filter_map(|&side| usize::try_from(side).ok()).collect();
     let &[rows, cols] = sides.as_slice() else {
         return Err(invalid(path, "a shape attribute of two sizes", format!("{shape:?}")));
@@ -154,7 +260,13 @@ fn axis_table(file: &Hdf5File, path: &str, ignored: &mut Vec<String>) -> Result<
     let mut columns = Vec::with_capacity(order.len());
     for name in order {
         let column_path = format!("{path}/{name}");
-        let Some(values) = column(file, &column_path)? else {
+        // Before 0.8 a categorical column was its codes, with the categories aside.
+        let categories_path = format!("{path}/__categories/{name}");
+        let values = match file.kind(&categories_path)? {
+            Some(_) => Some(categorical(file, &column_path, &categories_path)?),
+            None => column(file, &column_path)?,
+        };
+        let Some(values) = values else {
             ignored.push(column_path);
             continue;
         };
@@ -175,7 +287,9 @@ fn column(file: &Hdf5File, path: &str) -> Result<Option<Column>, AnnDataError> {
             Err(Hdf5Error::Missing { object, expected }.into())
         }
         Some(Kind::Group) => match encoding(&file.attributes(path)?) {
-            "categorical" => categorical(file, path).map(Some),
+            "categorical" => {
+                categorical(file, &format!("{path}/codes"), &format!("{path}/categories")).map(Some)
+            }
             "nullable-string-array" => nullable_texts(file, path).map(Some),
             _ => Ok(None),
         },
@@ -195,25 +309,28 @@ fn column(file: &Hdf5File, path: &str) -> Result<Option<Column>, AnnDataError> {
     }
 }
 
-fn categorical(file: &Hdf5File, path: &str) -> Result<Column, AnnDataError> {
-    let categories_path = format!("{path}/categories");
-    let categories = match column(file, &categories_path)? {
+fn categorical(file: &Hdf5File, codes_path: &str, categories_path: &str) -> Result<Column, AnnDataError> {
+    // Categories are plain. A group among them could lead back to itself.
+    let plain = match file.kind(categories_path)? {
+        Some(Kind::Group) if encoding(&file.attributes(categories_path)?) == "categorical" => None,
+        _ => column(file, categories_path)?,
+    };
+    let categories = match plain {
         Some(Column::Texts(values)) => values,
         Some(Column::Integers(values)) => values.iter().map(i64::to_string).collect(),
         Some(Column::Numbers(values)) => values.iter().map(f64::to_string).collect(),
         Some(Column::Flags(values)) => values.iter().map(bool::to_string).collect(),
         Some(Column::Categorical { .. }) | None => {
-            return Err(invalid(&categories_path, "a plain array", "another encoding"));
+            return Err(invalid(categories_path, "a plain array", "another encoding"));
         }
     };
-    let codes_path = format!("{path}/codes");
     let code = |code: i64| match u32::try_from(code) {
         Ok(code) if (code as usize) < categories.len() => Ok(Some(code)),
         _ if code == -1 => Ok(None),
-        _ => Err(invalid(&codes_path, format!("codes from -1 to {}", categories.len()), code.to_string())),
+        _ => Err(invalid(codes_path, format!("codes from -1 to {}", categories.len()), code.to_string())),
     };
     let codes: Vec<Option<u32>> =
-        file.read_i64(&codes_path)?.into_iter().map(code).collect::<Result<_, _>>()?;
+        file.read_i64(codes_path)?.into_iter().map(code).collect::<Result<_, _>>()?;
     Ok(Column::Categorical { codes, categories })
 }
 

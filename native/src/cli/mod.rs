@@ -15,7 +15,9 @@ use crate::device::DeviceRequest;
 
 pub use evaluate::{BaselineArgs, EvaluateArgs};
 pub use predict::{LevelArg, PredictArgs};
-pub use prepare::{PrepareCommand, PrepareStArgs, PrepareVisiumHdArgs};
+pub use prepare::{
+    FrameArg, PrepareCommand, PrepareH5adArgs, PrepareStArgs, PrepareVisiumArgs, PrepareVisiumHdArgs,
+};
 pub use train::TrainArgs;
 
 /// What every `--help` says about exit codes.

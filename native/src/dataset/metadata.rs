@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::InputError;
@@ -18,6 +18,17 @@ const PIXEL_SIZE_KEYS: [&str; 3] = ["pixel_size_um", "pixel_size_um_estimated", 
 const BIN_KEYS: [&str; 2] = ["bin_um", "spot_diameter"];
 /// Spot diameters in µm of technologies whose name settles them.
 const KNOWN_SPOTS: [(&str, f64); 2] = [("Spatial Transcriptomics", 100.0), ("Visium", 55.0)];
+
+/// What the numbers of a slide's matrix are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueKind {
+    /// Raw counts.
+    #[default]
+    Counts,
+    /// Numbers that were normalised before they came here, in whichever way.
+    Normalized,
+}
 
 /// What a slide's metadata file says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,6 +49,10 @@ pub struct Metadata {
     pub sources: BTreeMap<String, String>,
     /// Program and version that prepared the slide.
     pub prepared_by: Option<String>,
+    /// What the numbers of the matrix are.
+    pub values: ValueKind,
+    /// Whether bins off tissue (`obs/in_tissue` 0) are meant to be there; else they are left out.
+    pub off_tissue: bool,
 }
 
 impl Metadata {
@@ -74,6 +89,11 @@ impl Metadata {
                 }
             },
         };
+        let values = match fields.get("values") {
+            None | Some(Value::Null) => ValueKind::Counts,
+            Some(value) => serde_json::from_value(value.clone())
+                .map_err(|_| InputError::in_file(path, "values", "counts or normalized", value))?,
+        };
         let sources = fields.get("sources").and_then(Value::as_object).into_iter().flatten();
         let sources = sources.filter_map(|(name, digest)| Some((name.clone(), digest.as_str()?.to_owned())));
         Ok(Self {
@@ -85,6 +105,8 @@ impl Metadata {
             bin_um,
             sources: sources.collect(),
             prepared_by: text("prepared_by"),
+            values,
+            off_tissue: fields.get("off_tissue").and_then(Value::as_bool).unwrap_or(false),
         })
     }
 }
@@ -129,6 +151,8 @@ mod tests {
             bin_um: 8.0,
             sources: BTreeMap::from([("image.tif".into(), "ab".into())]),
             prepared_by: Some("magnet-native".into()),
+            values: ValueKind::Normalized,
+            off_tissue: true,
         };
         assert_eq!(read(&serde_json::to_string(&metadata).unwrap()).unwrap(), metadata);
     }

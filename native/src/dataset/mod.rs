@@ -8,14 +8,20 @@
 //! ```
 //! HEST-1k has this layout and is read as it is.
 
+mod array_fit;
+pub mod h5ad;
+pub mod matrix_market;
 pub mod metadata;
 pub mod positions;
 pub mod prepare;
 pub mod scalefactors;
+mod space_ranger;
 pub mod st;
 pub mod table;
 pub mod tenx_matrix;
+mod text;
 mod validate;
+pub mod visium;
 pub mod visium_hd;
 
 use std::fs::{self, File};
@@ -23,17 +29,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use magnet_core::GenePanel;
-use magnet_core::anndata::{AnnData, Column, ReadOptions};
+use magnet_core::anndata::{AnnDataFile, AxisTable, Column};
 use magnet_core::coordinates::SlidePx;
 use magnet_core::expression::CountMatrix;
-use magnet_core::hdf5::Hdf5File;
+use magnet_core::gene_panel::GenePanelError;
+use magnet_core::hdf5::{Hdf5File, Limits};
 
-use self::metadata::Metadata;
+use self::metadata::{Metadata, ValueKind};
 use crate::error::InputError;
 use crate::files::sha256_file;
 
 /// Endings of the images that a dataset may hold.
-pub const IMAGE_EXTENSIONS: [&str; 5] = ["tif", "tiff", "png", "jpg", "jpeg"];
+pub const IMAGE_EXTENSIONS: [&str; 7] = ["tif", "tiff", "btf", "svs", "png", "jpg", "jpeg"];
 /// Columns of `var` in which stable gene ids are looked for, in order.
 const GENE_ID_COLUMNS: [&str; 4] = ["gene_ids", "gene_id", "ensembl_id", "ensemblID"];
 
@@ -139,21 +146,22 @@ impl Dataset {
         let metadata = self.metadata(id)?;
         let image_path = self.image_path(id)?;
         let counts_path = self.root.join("st").join(format!("{id}.h5ad"));
-        let data = read_counts(&counts_path).with_context(|| counts_path.display().to_string())?;
-
-        let Some(centers_px) = data.spatial else {
+        if metadata.values != ValueKind::Counts {
+            let expected = "raw counts: the labels of spot and region tiles are sums of counts before normalisation \
+                            (prepare the slide again with --layer, naming the layer that holds counts)";
+            return Err(InputError::in_file(&counts_path, "X", expected, "normalised values").into());
+        }
+        let parts = read_counts(&counts_path, metadata.off_tissue)
+            .with_context(|| counts_path.display().to_string())?;
+        let Counts { barcodes, genes, counts, centers_px } = parts;
+        let Some(centers_px) = centers_px else {
             let expected = "the centre of each spot in full-resolution pixels";
             return Err(InputError::in_file(&counts_path, "obsm/spatial", expected, "none").into());
         };
-        let barcodes = data.obs.names;
         validate::unique(&counts_path, "obs", &barcodes)?;
-        let id_column = GENE_ID_COLUMNS.iter().find_map(|name| data.var.column(name)).and_then(Column::texts);
-        let symbols = data.var.names;
-        let genes = gene_panel(id_column.unwrap_or_else(|| symbols.clone()), symbols);
-        let counts = data.x.into_sparse();
         validate::raw_counts(&counts_path, &counts, &barcodes, &genes.symbols)?;
         let size_px = image_size_px(&image_path)?;
-        validate::inside_image(&counts_path, &centers_px, &barcodes, &image_path, size_px)?;
+        validate::inside_image(&counts_path, &centers_px, &barcodes, &image_path, size_px, &[])?;
         Ok(SlideData {
             id: id.to_owned(),
             patient: metadata.patient,
@@ -178,10 +186,58 @@ impl Dataset {
     }
 }
 
-fn read_counts(path: &Path) -> Result<AnnData> {
+/// What the `.h5ad` file of a slide holds.
+struct Counts {
+    barcodes: Vec<String>,
+    genes: GenePanel,
+    counts: CountMatrix,
+    centers_px: Option<Vec<SlidePx>>,
+}
+
+/// Reads the parts that a slide needs, and leaves out what lies off tissue unless it is meant to be there.
+fn read_counts(path: &Path, off_tissue: bool) -> Result<Counts> {
     let file = File::open(path).context("cannot be opened")?;
-    let options = ReadOptions { layers: false, uns: false, ..ReadOptions::default() };
-    Ok(AnnData::read_from(&Hdf5File::from_reader(file, options.limits)?, options)?)
+    let file = Hdf5File::from_reader(file, Limits::default())?;
+    let data = AnnDataFile::new(&file)?;
+    let (obs, var) = (data.obs()?, data.var_of("X")?);
+    let counts = data.matrix("X", (obs.names.len(), var.names.len()))?.into_sparse();
+    let centers_px = data.coordinates("spatial", obs.names.len())?;
+    let kept = if off_tissue { None } else { rows_on_tissue(&obs) };
+    let all = Counts { genes: genes_of(var)?, barcodes: obs.names, counts, centers_px };
+    Ok(match kept {
+        None => all,
+        Some(rows) => all.select(&rows),
+    })
+}
+
+impl Counts {
+    fn select(self, rows: &[usize]) -> Self {
+        let barcodes = rows.iter().filter_map(|&row| self.barcodes.get(row).cloned()).collect();
+        let centers_px =
+            self.centers_px.map(|all| rows.iter().filter_map(|&row| all.get(row).copied()).collect());
+        Self { barcodes, counts: self.counts.select_rows(rows), centers_px, ..self }
+    }
+}
+
+/// The rows whose `in_tissue` is not 0, or `None` when all are on tissue or the table does not say.
+fn rows_on_tissue(obs: &AxisTable) -> Option<Vec<usize>> {
+    let on_tissue: Vec<bool> = match obs.column("in_tissue")? {
+        Column::Flags(flags) => flags.clone(),
+        Column::Integers(values) => values.iter().map(|&value| value != 0).collect(),
+        Column::Numbers(values) => values.iter().map(|&value| value != 0.0).collect(),
+        column => {
+            column.texts()?.iter().map(|text| !matches!(text.as_str(), "0" | "False" | "false")).collect()
+        }
+    };
+    let off = on_tissue.iter().any(|on| !on);
+    off.then(|| on_tissue.iter().enumerate().filter(|(_, on)| **on).map(|(row, _)| row).collect())
+}
+
+/// The genes of a table of variables, with the stable ids that it has.
+fn genes_of(var: AxisTable) -> Result<GenePanel, InputError> {
+    let ids = GENE_ID_COLUMNS.iter().find_map(|name| var.column(name)).and_then(Column::texts);
+    gene_panel(ids, var.names)
+        .map_err(|error| InputError::in_file(Path::new("var"), "genes", "a name each", error))
 }
 
 /// The image called `id` in a folder.
@@ -206,25 +262,30 @@ pub fn image_size_px(path: &Path) -> Result<(u32, u32)> {
     })
 }
 
-/// A gene list whose symbols are unique: a symbol that repeats gets `-1`, `-2`, … from its second place on.
-pub fn gene_panel(ids: Vec<String>, symbols: Vec<String>) -> GenePanel {
-    let mut used: std::collections::HashSet<String> = symbols.iter().cloned().collect();
-    let mut seen = std::collections::HashMap::new();
-    let mut unique = Vec::with_capacity(symbols.len());
-    for symbol in symbols {
-        let times: &mut usize = seen.entry(symbol.clone()).or_default();
-        let mut name = symbol.clone();
-        while *times > 0 {
-            name = format!("{symbol}-{times}");
-            if used.insert(name.clone()) {
-                break;
-            }
-            *times += 1;
+/// A gene list whose symbols are unique: a symbol that repeats gets `-1`, `-2`, … from its second place on. Where there
+/// are no stable ids, or an id is empty, the unique symbol is the id.
+fn gene_panel(ids: Option<Vec<String>>, symbols: Vec<String>) -> Result<GenePanel, GenePanelError> {
+    let unique = |names: Vec<String>| {
+        let numbers = (0..names.len()).map(|number| number.to_string()).collect();
+        GenePanel::new(numbers, names).map(|panel| panel.symbols)
+    };
+    let symbols = unique(symbols)?;
+    let ids = match ids {
+        None => symbols.clone(),
+        Some(ids) => {
+            let or_symbol = |(id, symbol): (String, &String)| if id.is_empty() { symbol.clone() } else { id };
+            unique(ids.into_iter().zip(&symbols).map(or_symbol).collect())?
         }
-        *times += 1;
-        unique.push(name);
-    }
-    GenePanel { ids, symbols: unique }
+    };
+    GenePanel::new(ids, symbols)
+}
+
+/// The ending under which the dataset keeps an image with this file name; `None` for what is no image.
+fn image_extension(path: &Path) -> Option<&'static str> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+    // Visium HD images come as .btf, which is BigTIFF.
+    let kept = if extension == "btf" { "tif" } else { extension.as_str() };
+    IMAGE_EXTENSIONS.into_iter().find(|known| *known == kept)
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ use magnet_core::GenePanel;
 use magnet_core::anndata::{AnnData, Annotation, AxisTable, Column, Values};
 use magnet_core::coordinates::SlidePx;
 use magnet_core::expression::CountMatrix;
+use rayon::prelude::*;
 use serde::Serialize;
 
-use super::metadata::Metadata;
-use super::{IMAGE_EXTENSIONS, image_size_px, validate};
+use super::metadata::{Metadata, ValueKind};
+use super::validate::{self, Frame};
+use super::{IMAGE_EXTENSIONS, image_extension, image_size_px};
 use crate::error::InputError;
 use crate::files::{Overwrite, place_atomic, sha256_file, write_atomic};
 
@@ -45,6 +47,8 @@ pub struct SlideSummary {
     pub bin_um: f64,
     /// What was left out, and how much of it.
     pub dropped: Vec<Dropped>,
+    /// What else the user should know.
+    pub notes: Vec<String>,
 }
 
 /// Something that was left out of a slide.
@@ -80,7 +84,7 @@ impl std::fmt::Display for SlideSummary {
                 write!(f, " ({}{more})", dropped.examples.join(", "))?;
             }
         }
-        Ok(())
+        self.notes.iter().try_for_each(|note| write!(f, "; {note}"))
     }
 }
 
@@ -102,6 +106,12 @@ pub(super) struct NewSlide {
     /// The other files that the slide was made from: counts, positions, and whatever else.
     pub sources: Vec<PathBuf>,
     pub dropped: Vec<Dropped>,
+    pub notes: Vec<String>,
+    /// Smaller images of the slide that the source knows.
+    pub frames: Vec<Frame>,
+    pub values: ValueKind,
+    /// Whether bins off tissue are among the bins.
+    pub off_tissue: bool,
 }
 
 impl NewSlide {
@@ -112,11 +122,12 @@ impl NewSlide {
         let paths = SlidePaths::new(out, &id, &self.image)?;
         paths.refuse_existing(overwrite)?;
 
-        let mut sources = BTreeMap::new();
-        for source in self.sources.iter().chain([&self.image]) {
+        let files: Vec<&PathBuf> = self.sources.iter().chain([&self.image]).collect();
+        let digest = |source: &&PathBuf| {
             let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            sources.insert(name, sha256_file(source)?);
-        }
+            Ok((name, sha256_file(source)?))
+        };
+        let sources: BTreeMap<String, String> = files.par_iter().map(digest).collect::<Result<_>>()?;
         let metadata = Metadata {
             id: id.clone(),
             technology: Some(self.technology.to_owned()),
@@ -126,6 +137,8 @@ impl NewSlide {
             bin_um: self.bin_um,
             sources,
             prepared_by: Some(format!("magnet-native {}", env!("CARGO_PKG_VERSION"))),
+            values: self.values,
+            off_tissue: self.off_tissue,
         };
         let summary = SlideSummary {
             id: id.clone(),
@@ -136,6 +149,7 @@ impl NewSlide {
             pixel_size_origin: self.um_per_px_origin.clone(),
             bin_um: self.bin_um,
             dropped: self.dropped.clone(),
+            notes: self.notes.clone(),
         };
         let metadata_json = serde_json::to_vec_pretty(&metadata)?;
         let image = self.image.clone();
@@ -154,7 +168,9 @@ impl NewSlide {
             return Err(InputError::in_file(counts, "genes", "at least one", "none").into());
         }
         validate::unique(counts, "spots", &self.barcodes)?;
-        validate::raw_counts(counts, &self.counts, &self.barcodes, &self.genes.symbols)?;
+        if self.values == ValueKind::Counts {
+            validate::raw_counts(counts, &self.counts, &self.barcodes, &self.genes.symbols)?;
+        }
         let size_px = image_size_px(&self.image)?;
         validate::inside_image(
             self.positions_source(),
@@ -162,7 +178,10 @@ impl NewSlide {
             &self.barcodes,
             &self.image,
             size_px,
+            &self.frames,
         )?;
+        let positions = self.positions_source();
+        validate::spacing(positions, &self.centers_px, self.bin_um, self.um_per_px, &self.frames)?;
         Ok(())
     }
 
@@ -205,15 +224,11 @@ struct SlidePaths {
 impl SlidePaths {
     fn new(out: &Path, id: &str, image: &Path) -> Result<Self> {
         check_id(id)?;
-        let extension = image.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        let extension = extension.to_ascii_lowercase();
-        // Visium HD images come as .btf, which is BigTIFF.
-        let extension = if extension == "btf" { "tif".to_owned() } else { extension };
-        if !IMAGE_EXTENSIONS.contains(&extension.as_str()) {
-            let endings = IMAGE_EXTENSIONS.join(", ");
-            let expected = format!("one of {endings}, btf");
-            return Err(InputError::in_file(image, "file name ending", expected, extension).into());
-        }
+        let Some(extension) = image_extension(image) else {
+            let expected = format!("one of {}", IMAGE_EXTENSIONS.join(", "));
+            let found = image.extension().unwrap_or_default().to_string_lossy();
+            return Err(InputError::in_file(image, "file name ending", expected, found).into());
+        };
         let wsis = out.join("wsis");
         let others = IMAGE_EXTENSIONS.iter().filter(|other| **other != extension);
         Ok(Self {
@@ -252,6 +267,16 @@ impl SlidePaths {
             }
         }
         written
+    }
+}
+
+/// A pixel size that was given must be one.
+pub(super) fn check_mpp(um_per_px: Option<f64>) -> Result<(), InputError> {
+    match um_per_px {
+        Some(um) if !(um.is_finite() && um > 0.0) => {
+            Err(InputError::in_flag("--mpp", "value", "a positive number of µm", um))
+        }
+        _ => Ok(()),
     }
 }
 

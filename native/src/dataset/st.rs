@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use magnet_core::GenePanel;
 use magnet_core::anndata::Column;
-use magnet_core::coordinates::SlidePx;
+use magnet_core::coordinates::{SlidePx, SlideUm};
 use magnet_core::expression::CountMatrix;
 
-use super::prepare::{Dropped, NewSlide, Summary, check_id, refuse_existing_ids};
+use super::array_fit;
+use super::metadata::ValueKind;
+use super::prepare::{Dropped, NewSlide, Summary, check_id, check_mpp, refuse_existing_ids};
 use super::table::{Row, Table, TableError};
 use super::{find_image, gene_panel};
 use crate::error::InputError;
@@ -20,9 +22,6 @@ use crate::files::Overwrite;
 const PITCH_UM: f64 = 200.0;
 /// Diameter of a spot, in µm.
 const SPOT_UM: f64 = 100.0;
-/// Root mean square distance between spots and the fitted grid, in pitches, beyond which the positions do not follow
-/// the array. Hand-placed spots reach about 0.1.
-const WORST_FIT: f64 = 0.3;
 /// What ends the name of a selection file.
 const SELECTION_SUFFIX: &str = "_selection.tsv";
 
@@ -49,11 +48,7 @@ impl StOptions {
     /// When a file is absent or damaged, counts and positions do not fit together, or a slide exists already; the
     /// message names file, line, column, expected and found.
     pub fn run(&self) -> Result<Summary> {
-        if let Some(um) = self.pixel_size_um
-            && !(um.is_finite() && um > 0.0)
-        {
-            return Err(InputError::in_flag("--mpp", "value", "a positive number of µm", um).into());
-        }
+        check_mpp(self.pixel_size_um)?;
         let samples = self.samples()?;
         refuse_existing_ids(&self.out, &samples, self.overwrite)?;
         let mut slides = Vec::with_capacity(samples.len());
@@ -127,6 +122,10 @@ impl StOptions {
             image,
             sources: vec![counts_path, selection_path],
             dropped: slide.dropped,
+            notes: Vec::new(),
+            frames: Vec::new(),
+            values: ValueKind::Counts,
+            off_tissue: false,
         })
     }
 }
@@ -229,7 +228,9 @@ fn read_counts(path: &Path) -> Result<Counts> {
         spots.push((place, name));
     }
     // These tables name genes by symbol alone.
-    Ok(Counts { genes: gene_panel(symbols.clone(), symbols), spots, matrix })
+    let genes = gene_panel(None, symbols)
+        .map_err(|error| TableError::header(path, "name for each gene", &error.to_string()))?;
+    Ok(Counts { genes, spots, matrix })
 }
 
 fn place_of(name: &str) -> Option<Place> {
@@ -293,44 +294,12 @@ fn join(path: &Path, table: Counts, selection: &Selection) -> Result<Joined, Inp
 }
 
 /// µm per pixel from the array's pitch, and how it came about.
-///
-/// Array coordinates are mapped to pixels by the rotation, reflection, shift and scale of least squares; the scale is
-/// the pitch in pixels.
 fn pixel_size(path: &Path, selection: &Selection) -> Result<(f64, String), InputError> {
-    let count = selection.len() as f64;
-    let mean = |value: fn(&(Place, SlidePx)) -> f64| selection.iter().map(value).sum::<f64>() / count;
-    let (mean_x, mean_y) = (mean(|spot| spot.0.0 as f64), mean(|spot| spot.0.1 as f64));
-    let (mean_px, mean_py) = (mean(|spot| spot.1.x), mean(|spot| spot.1.y));
-    // Points as complex numbers: a rotation with scale is a product, a reflection conjugates first.
-    let (mut grid_square, mut pixel_square) = (0.0, 0.0);
-    let (mut turned, mut mirrored) = ((0.0, 0.0), (0.0, 0.0));
-    for ((x, y), center) in selection {
-        let (gx, gy) = (*x as f64 - mean_x, *y as f64 - mean_y);
-        let (px, py) = (center.x - mean_px, center.y - mean_py);
-        grid_square += gx * gx + gy * gy;
-        pixel_square += px * px + py * py;
-        turned = (turned.0 + gx * px + gy * py, turned.1 + gx * py - gy * px);
-        mirrored = (mirrored.0 + gx * px - gy * py, mirrored.1 + gx * py + gy * px);
-    }
-    if grid_square == 0.0 || pixel_square == 0.0 {
-        let expected = "at least two selected spots at different places (or --mpp)";
-        return Err(InputError::in_file(path, "pixel size", expected, selection.len()));
-    }
-    let length = |(a, b): (f64, f64)| a.hypot(b);
-    let pitch_px = length(turned).max(length(mirrored)) / grid_square;
-    let residual = (pixel_square - pitch_px * pitch_px * grid_square).max(0.0) / count;
-    let misfit = residual.sqrt() / pitch_px.max(f64::MIN_POSITIVE);
-    if misfit.is_nan() || misfit > WORST_FIT {
-        let expected = format!(
-            "pixel positions that follow the array's grid within {WORST_FIT} of its pitch (or --mpp)"
-        );
-        return Err(InputError::in_file(path, "pixel size", expected, format!("{misfit:.2}")));
-    }
-    let origin = format!(
-        "array pitch of {PITCH_UM} µm = {pitch_px:.2} px, least squares over {} selected spots",
-        selection.len()
-    );
-    Ok((PITCH_UM / pitch_px, origin))
+    let points: Vec<_> = selection
+        .iter()
+        .map(|&((x, y), center)| (SlideUm { x: x as f64 * PITCH_UM, y: y as f64 * PITCH_UM }, center))
+        .collect();
+    array_fit::pixel_size(path, &points, PITCH_UM, "selected spots")
 }
 
 #[cfg(test)]

@@ -141,9 +141,9 @@ fn the_pixel_size_ignores_rotation_and_reflection() {
 #[test]
 fn a_given_pixel_size_goes_before_the_derived_one() {
     let section = Section::new();
-    let options = StOptions { pixel_size_um: Some(0.69), ..section.options() };
+    let options = StOptions { pixel_size_um: Some(1.9), ..section.options() };
     let summary = options.run().unwrap();
-    assert_eq!(summary.slides[0].pixel_size_um, 0.69);
+    assert_eq!(summary.slides[0].pixel_size_um, 1.9);
     assert_eq!(summary.slides[0].pixel_size_origin, "given with --mpp");
     let options = StOptions { pixel_size_um: Some(-1.0), ..section.options() };
     assert!(options.run().unwrap_err().to_string().contains("found -1"));

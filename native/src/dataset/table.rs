@@ -1,16 +1,12 @@
 //! Tab- or comma-separated tables, plain or gzipped; every complaint names file, line, column, expected and found.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use flate2::bufread::MultiGzDecoder;
 
-/// Most bytes of text that one table may unpack to.
-const MOST_BYTES: u64 = 8 << 30;
-/// Longest line; a row is held in memory whole.
-const LONGEST_LINE: usize = 64 << 20;
+use super::text::unpacked;
 
 /// A table that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +90,8 @@ pub struct Table {
     reader: csv::Reader<Box<dyn Read>>,
     header: Vec<String>,
     record: csv::StringRecord,
+    /// Whether `record` is a row that was read and not given out yet.
+    pending: bool,
 }
 
 impl std::fmt::Debug for Table {
@@ -108,30 +106,37 @@ impl Table {
     /// # Errors
     /// When the file cannot be read or has no header.
     pub fn open(path: &Path, delimiter: u8) -> Result<Self> {
-        let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let mut start = Vec::with_capacity(2);
-        file.by_ref()
-            .take(2)
-            .read_to_end(&mut start)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let gzipped = start == [0x1f, 0x8b];
-        let whole = BufReader::new(std::io::Cursor::new(start).chain(file));
-        let text: Box<dyn Read> =
-            if gzipped { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        Self::from_reader(file, path, delimiter)
+    }
+
+    /// Like [`Table::open`] for bytes from anywhere; `path` is what errors call them.
+    ///
+    /// # Errors
+    /// When they cannot be read or have no header.
+    pub fn from_reader(source: impl Read + 'static, path: &Path, delimiter: u8) -> Result<Self> {
+        let text = unpacked(source).with_context(|| format!("cannot read {}", path.display()))?;
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .quoting(delimiter == b',')
             .has_headers(false)
             .flexible(true)
             .buffer_capacity(1 << 16)
-            .from_reader(Box::new(LineLimit { inner: text.take(MOST_BYTES), in_line: 0 }) as Box<dyn Read>);
+            .from_reader(text);
         let mut record = csv::StringRecord::new();
         let found = reader.read_record(&mut record).map_err(|error| unreadable(path, 0, &error))?;
         let header: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
         if !found {
             return Err(TableError::header(path, "line", "").into());
         }
-        Ok(Self { path: path.to_path_buf(), reader, header, record })
+        Ok(Self { path: path.to_path_buf(), reader, header, record, pending: false })
+    }
+
+    /// For a table without a header: its first line is a row, and `names` are its columns.
+    pub fn without_header(mut self, names: &[&str]) -> Self {
+        self.header = names.iter().map(|&name| name.to_owned()).collect();
+        self.pending = true;
+        self
     }
 
     /// The file.
@@ -165,10 +170,12 @@ impl Table {
     /// When the text ends early, is not UTF-8, or the row is ragged.
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>, TableError> {
         let before = self.reader.position().line();
-        match self.reader.read_record(&mut self.record) {
-            Ok(false) => return Ok(None),
-            Ok(true) => {}
-            Err(error) => return Err(unreadable(&self.path, before.saturating_sub(1), &error)),
+        if !std::mem::take(&mut self.pending) {
+            match self.reader.read_record(&mut self.record) {
+                Ok(false) => return Ok(None),
+                Ok(true) => {}
+                Err(error) => return Err(unreadable(&self.path, before.saturating_sub(1), &error)),
+            }
         }
         let line = self.record.position().map_or(before, csv::Position::line);
         if self.record.len() != self.header.len() {
@@ -216,27 +223,6 @@ impl Row<'_> {
             text => text.to_owned(),
         };
         TableError::cell(&self.table.path, self.line, name, expected, found)
-    }
-}
-
-/// Fails where a line passes [`LONGEST_LINE`].
-struct LineLimit<R> {
-    inner: R,
-    in_line: usize,
-}
-
-impl<R: Read> Read for LineLimit<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        let bytes = buffer.get(..read).unwrap_or_default();
-        self.in_line = match bytes.iter().rposition(|&byte| byte == b'\n') {
-            Some(place) => read - place - 1,
-            None => self.in_line.saturating_add(read),
-        };
-        if self.in_line > LONGEST_LINE {
-            return Err(std::io::Error::other(format!("a line of more than {LONGEST_LINE} bytes")));
-        }
-        Ok(read)
     }
 }
 
@@ -300,13 +286,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_refused() {
-        let mut limited = LineLimit { inner: std::io::repeat(b'0'), in_line: 0 };
-        let error = std::io::copy(&mut limited, &mut std::io::sink()).unwrap_err().to_string();
-        assert!(error.contains("a line of more than"), "{error}");
-        let lines = std::io::Cursor::new(b"ab\n".repeat(50_000_000));
-        let copied = std::io::copy(&mut LineLimit { inner: lines, in_line: 0 }, &mut std::io::sink());
-        assert_eq!(copied.unwrap(), 150_000_000);
+    fn a_table_without_a_header_loses_no_row() {
+        let table = Table::from_reader(&b"a,1\nb,2\n"[..], Path::new("t.csv"), b',').unwrap();
+        let mut table = table.without_header(&["name", "count"]);
+        let mut rows = Vec::new();
+        while let Some(row) = table.next_row().unwrap() {
+            rows.push((row.text(0).to_owned(), row.parse::<u8>(1, "a number").unwrap()));
+        }
+        assert_eq!(rows, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+        let table = Table::from_reader(&b"a,x\n"[..], Path::new("t.csv"), b',').unwrap();
+        let mut table = table.without_header(&["name", "count"]);
+        let error = table.next_row().unwrap().unwrap().parse::<u8>(1, "a number").unwrap_err().to_string();
+        assert_eq!(error, "t.csv, line 1, column count: expected a number, found x");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The 10x Genomics HDF5 matrix (`filtered_feature_bc_matrix.h5`).
 
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -41,38 +42,19 @@ pub struct TenxMatrix {
 impl TenxMatrix {
     /// Keeps the genes among the features; returns how many others were dropped.
     pub fn retain_genes(&mut self) -> usize {
-        let before = self.features.len();
-        let mut kept = 0_u32;
-        let new_column: Vec<Option<u32>> = self
-            .features
-            .iter()
-            .map(|feature| {
-                (feature.feature_type == GENE_EXPRESSION).then(|| {
-                    kept += 1;
-                    kept - 1
-                })
-            })
+        let genes: Vec<u32> = (0..)
+            .zip(&self.features)
+            .filter(|(_, feature)| feature.feature_type == GENE_EXPRESSION)
+            .map(|(column, _)| column)
             .collect();
-        self.features.retain(|feature| feature.feature_type == GENE_EXPRESSION);
-        let dropped = before - self.features.len();
-        if dropped == 0 {
-            return 0;
+        let dropped = self.features.len() - genes.len();
+        // Distinct columns that are there: the selection cannot fail.
+        if dropped > 0
+            && let Ok(counts) = self.counts.select_columns(&genes)
+        {
+            self.counts = counts;
+            self.features.retain(|feature| feature.feature_type == GENE_EXPRESSION);
         }
-        let old = std::mem::take(&mut self.counts);
-        let mut counts =
-            CountMatrix { genes: self.features.len(), row_offsets: vec![0], ..CountMatrix::default() };
-        for bounds in old.row_offsets.windows(2) {
-            let &[start, end] = bounds else { continue };
-            let columns = old.columns.get(start..end).into_iter().flatten();
-            for (&column, &value) in columns.zip(old.values.get(start..end).into_iter().flatten()) {
-                if let Some(Some(column)) = new_column.get(column as usize) {
-                    counts.columns.push(*column);
-                    counts.values.push(value);
-                }
-            }
-            counts.row_offsets.push(counts.values.len());
-        }
-        self.counts = counts;
         dropped
     }
 }
@@ -83,11 +65,26 @@ impl TenxMatrix {
 /// When the file is no HDF5 file, lacks a part, or its parts contradict each other; the message names file and object.
 pub fn read_tenx_matrix(path: &Path) -> Result<TenxMatrix> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    read(path, file).with_context(|| path.display().to_string())
+    read_tenx_matrix_from(file, path)
 }
 
-fn read(path: &Path, file: File) -> Result<TenxMatrix> {
-    let file = Hdf5File::from_reader(file, Limits::default())?;
+/// Like [`read_tenx_matrix`] for bytes from anywhere; `name` is what errors call them.
+///
+/// # Errors
+/// As [`read_tenx_matrix`].
+pub fn read_tenx_matrix_from<R>(source: R, name: &Path) -> Result<TenxMatrix>
+where
+    R: Read + Seek + Send + 'static,
+{
+    read(source, name).with_context(|| name.display().to_string())
+}
+
+fn read(source: impl Read + Seek + Send + 'static, path: &Path) -> Result<TenxMatrix> {
+    let file = Hdf5File::from_reader(source, Limits::default())?;
+    if file.kind("matrix")?.is_none() {
+        let expected = "the matrix of Cell Ranger 3 or Space Ranger";
+        return Err(InputError::in_file(path, "matrix", expected, "nothing at this path").into());
+    }
     let shape = file.read_i64("matrix/shape")?;
     let sides: Vec<usize> = shape.iter().filter_map(|&side| usize::try_from(side).ok()).collect();
     let &[feature_count, barcode_count] = sides.as_slice() else {

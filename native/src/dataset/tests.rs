@@ -75,6 +75,27 @@ fn a_slide_of_another_program_is_read() {
 }
 
 #[test]
+fn spots_off_tissue_are_left_out_unless_the_metadata_keeps_them() {
+    let mut example = Example::new();
+    example.data.obs.columns.push(("in_tissue".into(), Column::Integers(vec![1, 0, 1])));
+    let slide = Dataset::open(&example.write()).unwrap().slide("S1").unwrap();
+    assert_eq!(slide.barcodes, ["s0", "s2"]);
+    assert_eq!(slide.counts.values, [2.0, 5.0, 6.0]);
+    assert_eq!(slide.centers_px[1].x, 19.5);
+    example.metadata = r#"{"pixel_size_um": 0.5, "bin_um": 55, "off_tissue": true}"#;
+    let slide = Dataset::open(&example.write()).unwrap().slide("S1").unwrap();
+    assert_eq!(slide.barcodes.len(), 3);
+}
+
+#[test]
+fn normalised_values_are_not_taken_for_counts() {
+    let mut example = Example::new();
+    example.metadata = r#"{"pixel_size_um": 0.5, "bin_um": 55, "values": "normalized"}"#;
+    let error = example.error();
+    assert!(error.contains("X: expected raw counts") && error.contains("--layer"), "{error}");
+}
+
+#[test]
 fn each_bad_slide_is_named() {
     type Change = fn(&mut Example);
     let cases: [(Change, &str); 9] = [
@@ -142,7 +163,14 @@ fn each_missing_or_foreign_file_is_named() {
 #[test]
 fn repeated_symbols_become_unique_and_keep_their_ids() {
     let symbols = ["A", "B", "A", "A-1", "A", "A"].map(str::to_owned).to_vec();
-    let panel = gene_panel((0..6).map(|id| format!("E{id}")).collect(), symbols);
+    let ids = (0..6).map(|id| format!("E{id}")).collect();
+    let panel = gene_panel(Some(ids), symbols.clone()).unwrap();
     assert_eq!(panel.symbols, ["A", "B", "A-2", "A-1", "A-3", "A-4"]);
     assert_eq!(panel.ids[5], "E5");
+    // Without ids, the unique symbols are what slides are matched by.
+    let panel = gene_panel(None, symbols).unwrap();
+    assert_eq!(panel.ids, panel.symbols);
+    let ids = ["E0", "", "E0"].map(str::to_owned).to_vec();
+    let panel = gene_panel(Some(ids), ["A", "B", "C"].map(str::to_owned).to_vec()).unwrap();
+    assert_eq!(panel.ids, ["E0", "B", "E0-1"]);
 }

@@ -1,18 +1,15 @@
 //! Space Ranger's `outs` folder of a Visium HD run.
 
-use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use magnet_core::anndata::Column;
-use magnet_core::expression::CountMatrix;
 
-use super::positions::{BinPosition, read_positions_parquet};
-use super::prepare::{Dropped, NewSlide, Summary, check_id, refuse_existing_ids};
+use super::metadata::ValueKind;
+use super::positions::{BinPosition, read_positions};
+use super::prepare::{NewSlide, Summary, check_id, refuse_existing_ids};
 use super::scalefactors::read_scalefactors;
-use super::tenx_matrix::{GENE_EXPRESSION, TenxMatrix, read_tenx_matrix};
-use super::{IMAGE_EXTENSIONS, gene_panel};
+use super::space_ranger;
 use crate::error::InputError;
 use crate::files::Overwrite;
 
@@ -40,81 +37,38 @@ impl VisiumHdOptions {
     /// When a file is absent or damaged, the files contradict each other, or the slide exists already; the message
     /// names file, field, expected and found.
     pub fn run(&self) -> Result<Summary> {
-        let id = self.id()?;
+        let id = space_ranger::slide_id(self.id.as_deref(), &self.input)?;
         check_id(&id)?;
         refuse_existing_ids(&self.out, std::slice::from_ref(&id), self.overwrite)?;
         let slide = self.read(id)?.write(&self.out, self.overwrite)?;
         Ok(Summary { slides: vec![slide] })
     }
 
-    fn id(&self) -> Result<String> {
-        if let Some(id) = &self.id {
-            return Ok(id.clone());
-        }
-        let input = &self.input;
-        let folder =
-            input.canonicalize().with_context(|| format!("cannot open the folder {}", input.display()))?;
-        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-        let id = match name(&folder) {
-            Some(outs) if outs == "outs" => folder.parent().and_then(name),
-            other => other,
-        };
-        let unnamed = || InputError::in_flag("--id", "value", "a name for the slide", "none").into();
-        id.ok_or_else(unnamed)
-    }
-
-    fn image(&self) -> Result<PathBuf> {
-        if let Some(image) = &self.image {
-            return Ok(image.clone());
-        }
-        let input = &self.input;
-        let cannot = || format!("cannot read the folder {}", input.display());
-        let mut images = Vec::new();
-        for entry in fs::read_dir(input).with_context(cannot)? {
-            let path = entry.with_context(cannot)?.path();
-            let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-            let extension = extension.to_ascii_lowercase();
-            if extension == "btf" || IMAGE_EXTENSIONS.contains(&extension.as_str()) {
-                images.push(path);
-            }
-        }
-        let count = images.len();
-        match (images.pop(), count) {
-            (Some(image), 1) => Ok(image),
-            _ => {
-                let expected = "the full-resolution image (or --image)";
-                Err(InputError::in_file(input, "images", expected, format!("{count} images")).into())
-            }
-        }
-    }
-
     fn read(&self, id: String) -> Result<NewSlide> {
-        let outputs = self.input.join("binned_outputs").join(format!("square_{:03}um", self.bin_um));
+        let outs = space_ranger::outs(&self.input);
+        let outputs = outs.join("binned_outputs").join(format!("square_{:03}um", self.bin_um));
         if !outputs.is_dir() {
             let field = format!("bins of {} µm", self.bin_um);
             return Err(InputError::in_file(&outputs, field, "a folder of Space Ranger's", "nothing").into());
         }
-        let image = self.image()?;
+        let image = space_ranger::full_image(self.image.as_deref(), &outs)?;
         let scale_path = outputs.join("spatial/scalefactors_json.json");
-        let (bin_um, um_per_px) = read_scalefactors(&scale_path)?
+        let scale = read_scalefactors(&scale_path)?;
+        let (bin_um, um_per_px) = scale
             .bin_and_pixel_um()
             .map_err(|error| InputError { file: scale_path.display().to_string(), ..error })?;
         if bin_um != f64::from(self.bin_um) {
             return Err(InputError::in_file(&scale_path, "bin_size_um", self.bin_um, bin_um).into());
         }
         let positions_path = outputs.join("spatial/tissue_positions.parquet");
-        let positions = read_positions_parquet(&positions_path)?;
-        let matrix_path = outputs.join("filtered_feature_bc_matrix.h5");
-        let mut matrix = read_tenx_matrix(&matrix_path)?;
-        let other_features = matrix.retain_genes();
-        let joined = join(&matrix_path, &positions_path, &matrix, positions)?;
-
+        let positions = read_positions(&positions_path)?;
+        let (mut matrix, mut sources) = space_ranger::read_matrix(&outputs, "filtered")?;
+        let matrix_path = sources.first().cloned().unwrap_or_default();
+        let (genes, other_features) = space_ranger::take_genes(&mut matrix, &matrix_path)?;
+        let joined = space_ranger::join(&matrix_path, &positions_path, &matrix, positions, false)?;
         let mut dropped = joined.dropped;
-        if other_features > 0 {
-            let what = format!("features that are not {GENE_EXPRESSION}");
-            dropped.push(Dropped { what, count: other_features, examples: Vec::new() });
-        }
-        let (ids, symbols) = matrix.features.into_iter().map(|feature| (feature.id, feature.name)).unzip();
+        dropped.extend(other_features);
+        sources.splice(1..1, [positions_path, scale_path]);
         let positions = joined.positions;
         let column = |value: fn(&BinPosition) -> i32| {
             Column::Integers(positions.iter().map(|position| i64::from(value(position))).collect())
@@ -123,7 +77,7 @@ impl VisiumHdOptions {
             id,
             technology: "Visium HD",
             patient: None,
-            genes: gene_panel(ids, symbols),
+            genes,
             counts: joined.counts,
             columns: vec![
                 ("array_row".to_owned(), column(|position| position.array_row)),
@@ -135,80 +89,28 @@ impl VisiumHdOptions {
             um_per_px_origin: "microns_per_pixel of Space Ranger".to_owned(),
             bin_um,
             image,
-            sources: vec![matrix_path, positions_path, scale_path],
+            sources,
             dropped,
+            notes: Vec::new(),
+            frames: space_ranger::frames(&scale),
+            values: ValueKind::Counts,
+            off_tissue: false,
         })
     }
 }
 
-/// Counts and positions of the bins that have both and lie on tissue, in the matrix's order.
-struct Joined {
-    counts: CountMatrix,
-    positions: Vec<BinPosition>,
-    dropped: Vec<Dropped>,
-}
-
-fn join(
-    matrix_path: &Path,
-    positions_path: &Path,
-    matrix: &TenxMatrix,
-    positions: Vec<BinPosition>,
-) -> Result<Joined, InputError> {
-    let mut by_barcode: HashMap<String, BinPosition> = HashMap::with_capacity(positions.len());
-    for position in positions {
-        if let Some(first) = by_barcode.insert(position.barcode.clone(), position) {
-            let found = format!("{} twice", first.barcode);
-            return Err(InputError::in_file(positions_path, "barcode", "each bin once", found));
-        }
-    }
-    let mut counts =
-        CountMatrix { genes: matrix.counts.genes, row_offsets: vec![0], ..CountMatrix::default() };
-    let mut kept = Vec::new();
-    let (mut off_tissue, mut without_position) = (Vec::new(), Vec::new());
-    for (barcode, bounds) in matrix.barcodes.iter().zip(matrix.counts.row_offsets.windows(2)) {
-        // Taken out, so that a barcode that repeats in the matrix has no position the second time.
-        let Some(position) = by_barcode.remove(barcode) else {
-            without_position.push(barcode.clone());
-            continue;
-        };
-        if !position.in_tissue {
-            off_tissue.push(barcode.clone());
-            continue;
-        }
-        let &[start, end] = bounds else { continue };
-        counts.columns.extend_from_slice(matrix.counts.columns.get(start..end).unwrap_or_default());
-        counts.values.extend_from_slice(matrix.counts.values.get(start..end).unwrap_or_default());
-        counts.row_offsets.push(counts.values.len());
-        kept.push(position);
-    }
-    if let Some(barcode) = without_position.first() {
-        let expected = format!("a position in {} for each barcode", positions_path.display());
-        let found =
-            format!("{} barcodes without one or repeated (such as {barcode})", without_position.len());
-        return Err(InputError::in_file(matrix_path, "matrix/barcodes", expected, found));
-    }
-    let mut without_counts: Vec<String> = by_barcode
-        .into_values()
-        .filter(|position| position.in_tissue)
-        .map(|position| position.barcode)
-        .collect();
-    without_counts.sort();
-    let dropped = [
-        Dropped::of("bins with counts off tissue", &off_tissue),
-        Dropped::of("bins on tissue without counts", &without_counts),
-    ];
-    Ok(Joined { counts, positions: kept, dropped: dropped.into_iter().flatten().collect() })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use magnet_core::coordinates::SlidePx;
+    use magnet_core::expression::CountMatrix;
 
     use super::*;
     use crate::dataset::Dataset;
     use crate::dataset::positions::write_positions_parquet;
     use crate::dataset::scalefactors::{Scalefactors, write_scalefactors};
-    use crate::dataset::tenx_matrix::{Feature, write_tenx_matrix};
+    use crate::dataset::tenx_matrix::{Feature, GENE_EXPRESSION, TenxMatrix, write_tenx_matrix};
 
     /// A run with five bins of 16 µm: four with counts, of which one is off tissue; one feature is an antibody.
     struct Run {
@@ -296,8 +198,8 @@ mod tests {
         let run = Run::new();
         let summary = run.prepare().unwrap();
         let text = summary.slides[0].to_string();
-        assert!(text.contains("1 bins with counts off tissue (s_016um_00000_00001-1)"), "{text}");
-        assert!(text.contains("1 bins on tissue without counts (s_016um_00000_00004-1)"), "{text}");
+        assert!(text.contains("1 spots with counts off tissue (s_016um_00000_00001-1)"), "{text}");
+        assert!(text.contains("1 spots on tissue without counts (s_016um_00000_00004-1)"), "{text}");
         assert!(text.contains("1 features that are not Gene Expression"), "{text}");
 
         let slide = Dataset::open(&run.options().out).unwrap().slide("S1").unwrap();
@@ -328,7 +230,7 @@ mod tests {
             ),
             (
                 |run| run.positions[0].barcode = barcode(0),
-                "tissue_positions.parquet: barcode: expected each bin once",
+                "tissue_positions.parquet: barcode: expected each spot once",
             ),
             (
                 |run| run.scale.microns_per_pixel = Some(0.6),

@@ -6,7 +6,7 @@ use super::program::Driver;
 use super::tissue::CellKind;
 use super::*;
 use crate::console::Console;
-use crate::dataset::positions::read_positions_parquet;
+use crate::dataset::positions::read_positions;
 use crate::dataset::scalefactors::read_scalefactors;
 use crate::dataset::tenx_matrix::read_tenx_matrix;
 use crate::files::Overwrite;
@@ -226,7 +226,7 @@ fn written_files_are_read_back_and_agree_with_image_and_truth() {
         assert_eq!(matrix.features.len(), config.genes);
         let scale = read_scalefactors(&outputs.join("spatial/scalefactors_json.json")).unwrap();
         assert_eq!(scale.bin_and_pixel_um().unwrap(), (bin_um, config.um_per_px));
-        let positions = read_positions_parquet(&outputs.join("spatial/tissue_positions.parquet")).unwrap();
+        let positions = read_positions(&outputs.join("spatial/tissue_positions.parquet")).unwrap();
         assert_eq!(positions.len(), truth.grid.len());
         let on_tissue: Vec<_> = positions.iter().filter(|position| position.in_tissue).collect();
         let barcodes: Vec<&String> = on_tissue.iter().map(|position| &position.barcode).collect();

@@ -1,0 +1,186 @@
+use std::fs;
+
+use magnet_core::anndata::{AnnData, Values};
+use magnet_core::expression::Matrix;
+
+use super::*;
+use crate::dataset::Dataset;
+use crate::error::{exit, exit_code};
+
+/// A file of four spots, 200 px apart, and three features, with an image of 1000 × 600 px.
+struct Example {
+    folder: tempfile::TempDir,
+    data: AnnData,
+}
+
+const X: [f32; 12] = [0.0, 2.0, 1.0, 0.0, 5.0, 6.0, 0.0, 0.0, 3.0, 7.0, 0.0, 0.0];
+
+impl Example {
+    fn new() -> Self {
+        let obs = AxisTable::from_names(["s0", "s1", "s2", "s3"].map(str::to_owned).to_vec());
+        let mut var = AxisTable::from_names(["TBCE", "TBCE", "CD3"].map(str::to_owned).to_vec());
+        let texts = |texts: [&str; 3]| Column::Texts(texts.map(str::to_owned).to_vec());
+        var.columns.push(("gene_ids".into(), texts(["ENSG1", "ENSG2", "AB1"])));
+        let mut data = AnnData::new(Values::Dense(Matrix::new(4, 3, X.to_vec()).unwrap()), obs, var);
+        data.spatial =
+            Some((0..4).map(|at| SlidePx { x: 100.0 + 200.0 * f64::from(at), y: 300.0 }).collect());
+        Self { folder: tempfile::tempdir().unwrap(), data }
+    }
+
+    fn scaled(mut self, name: &str, value: f64) -> Self {
+        self.data.set_annotation(&format!("spatial/L1/scalefactors/{name}"), Annotation::Number(value));
+        self
+    }
+
+    fn options(&self) -> H5adOptions {
+        H5adOptions {
+            input: self.folder.path().join("a.h5ad"),
+            image: self.folder.path().join("i.png"),
+            out: self.folder.path().join("dataset"),
+            id: Some("S1".into()),
+            pixel_size_um: Some(0.5),
+            bin_um: Some(55.0),
+            layer: "X".into(),
+            spatial_key: None,
+            frame: CoordinateFrame::Full,
+            library: None,
+            library_key: None,
+            allow_normalized: false,
+            off_tissue: false,
+            overwrite: Overwrite::Yes,
+        }
+    }
+
+    fn run(&self, options: &H5adOptions) -> Result<Summary> {
+        fs::write(&options.input, self.data.write().unwrap()).unwrap();
+        image::RgbImage::new(1000, 600).save(&options.image).unwrap();
+        options.run()
+    }
+
+    fn error(&self, options: &H5adOptions) -> String {
+        let error = self.run(options).expect_err("must be refused");
+        assert_eq!(exit_code(&error), exit::BAD_INPUT, "{error:#}");
+        assert!(!options.out.exists());
+        format!("{error:#}")
+    }
+
+    fn slide(&self) -> crate::dataset::SlideData {
+        Dataset::open(&self.options().out).unwrap().slide("S1").unwrap()
+    }
+}
+
+#[test]
+fn a_file_with_coordinates_becomes_a_slide() {
+    let example = Example::new();
+    let summary = example.run(&example.options()).unwrap();
+    assert_eq!((summary.slides[0].spots, summary.slides[0].genes), (4, 3));
+    let slide = example.slide();
+    assert_eq!(slide.genes.ids, ["ENSG1", "ENSG2", "AB1"]);
+    assert_eq!(slide.genes.symbols, ["TBCE", "TBCE-1", "CD3"]);
+    assert_eq!(slide.counts.row(1), (&[1, 2][..], &[5.0, 6.0][..]));
+    assert_eq!((slide.um_per_px, slide.bin_um), (0.5, 55.0));
+}
+
+#[test]
+fn layers_and_control_features_are_told_apart() {
+    let mut example = Example::new();
+    let counts = example.data.x.clone();
+    let halves = X.iter().map(|value| value / 2.0).collect();
+    example.data.x = Values::Dense(Matrix::new(4, 3, halves).unwrap());
+    example.data.layers.insert("counts".into(), Values::Sparse(counts.into_sparse()));
+    let kinds = ["Gene Expression", "Gene Expression", "Antibody Capture"].map(str::to_owned).to_vec();
+    example.data.var.columns.push(("feature_types".into(), Column::Texts(kinds)));
+    let error = example.error(&example.options());
+    for part in ["a.h5ad: X: expected raw counts", "2.5 for spot s1", "log-normalised", "layers/counts"] {
+        assert!(error.contains(part), "{error:?} lacks {part:?}");
+    }
+    let summary = example.run(&H5adOptions { layer: "counts".into(), ..example.options() }).unwrap();
+    assert!(summary.slides[0].to_string().contains("1 features that are not Gene Expression (CD3)"));
+    let slide = example.slide();
+    assert_eq!(slide.counts.row(1), (&[1][..], &[5.0][..]));
+    let error = H5adOptions { layer: "raw".into(), ..example.options() }.run().unwrap_err().to_string();
+    assert!(error.contains("--layer: value: expected one of X, layers/counts, found raw"), "{error}");
+}
+
+#[test]
+fn normalised_values_are_taken_only_when_told_and_marked() {
+    let mut example = Example::new();
+    example.data.x = Values::Dense(Matrix::new(4, 3, X.iter().map(|value| value - 0.5).collect()).unwrap());
+    let error = example.error(&example.options());
+    assert!(error.contains("scaled to zero mean") && error.contains("no other matrix"), "{error}");
+    let options = H5adOptions { allow_normalized: true, ..example.options() };
+    let summary = example.run(&options).unwrap();
+    assert!(summary.slides[0].notes[0].contains("taken as they are"), "{:?}", summary.slides[0].notes);
+    let dataset = Dataset::open(&options.out).unwrap();
+    assert_eq!(dataset.metadata("S1").unwrap().values, ValueKind::Normalized);
+}
+
+#[test]
+fn scale_factors_of_the_file_give_the_pixel_size() {
+    let none = |example: &Example| H5adOptions { pixel_size_um: None, ..example.options() };
+    let hd = Example::new().scaled("microns_per_pixel", 0.4).scaled("bin_size_um", 16.0);
+    let summary = hd.run(&H5adOptions { bin_um: None, ..none(&hd) }).unwrap();
+    assert_eq!((summary.slides[0].pixel_size_um, summary.slides[0].bin_um), (0.4, 16.0));
+    assert!(summary.slides[0].pixel_size_origin.contains("uns/spatial/L1/scalefactors/microns_per_pixel"));
+
+    // Space Ranger's spot diameter is that of 65 µm.
+    let mut visium = Example::new().scaled("spot_diameter_fullres", 130.0);
+    let chemistry = Annotation::Text("Spatial 3' v1".into());
+    visium.data.set_annotation("spatial/L1/metadata/chemistry_description", chemistry);
+    let summary = visium.run(&H5adOptions { bin_um: None, ..none(&visium) }).unwrap();
+    assert_eq!((summary.slides[0].pixel_size_um, summary.slides[0].bin_um), (0.5, 55.0));
+
+    let bare = Example::new();
+    assert!(bare.error(&none(&bare)).contains("--mpp: value: expected the size of a full-resolution pixel"));
+    assert!(bare.error(&H5adOptions { bin_um: None, ..bare.options() }).contains("--bin-um: value"));
+}
+
+#[test]
+fn coordinates_of_a_smaller_image_are_recognised_and_can_be_brought_up() {
+    let mut example = Example::new().scaled("tissue_hires_scalef", 0.1);
+    for point in example.data.spatial.as_mut().unwrap() {
+        *point = SlidePx { x: point.x * 0.1, y: point.y * 0.1 };
+    }
+    let error = example.error(&example.options());
+    assert!(error.contains("the positions count pixels of tissue_hires_image"), "{error}");
+    example.run(&H5adOptions { frame: CoordinateFrame::Hires, ..example.options() }).unwrap();
+    assert!((example.slide().centers_px[3].x - 700.0).abs() < 1e-9);
+    let error = H5adOptions { frame: CoordinateFrame::Lowres, ..example.options() }.run().unwrap_err();
+    assert!(error.to_string().contains("tissue_lowres_scalef"), "{error}");
+}
+
+#[test]
+fn one_sample_of_several_and_tissue_alone_are_taken() {
+    let mut example = Example::new();
+    let library = Column::Categorical {
+        codes: vec![Some(0), Some(1), Some(1), Some(1)],
+        categories: ["A", "B"].map(str::to_owned).to_vec(),
+    };
+    example.data.obs.columns.push(("library_id".into(), library));
+    example.data.obs.columns.push(("in_tissue".into(), Column::Integers(vec![1, 1, 0, 1])));
+    let error = example.error(&example.options());
+    assert!(error.contains("--library: value: expected one of the 2 samples: A, B"), "{error}");
+    let options = H5adOptions { library: Some("B".into()), ..example.options() };
+    let text = example.run(&options).unwrap().slides[0].to_string();
+    assert!(text.contains("1 observations of other samples") && text.contains("off tissue (s2)"), "{text}");
+    assert_eq!(example.slide().barcodes, ["s1", "s3"]);
+    assert_eq!(example.slide().counts.row(1), (&[0][..], &[7.0][..]));
+    example.run(&H5adOptions { off_tissue: true, ..options }).unwrap();
+    assert_eq!(example.slide().barcodes, ["s1", "s2", "s3"]);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let mut example = Example::new();
+    example.data.spatial = None;
+    let error = example.error(&example.options());
+    assert!(error.contains("a.h5ad: obsm: expected spatial or X_spatial"), "{error}");
+    let example = Example::new();
+    let error = example.error(&H5adOptions { spatial_key: Some("xy".into()), ..example.options() });
+    assert!(error.contains("found spatial (--spatial-key)"), "{error}");
+    let error = example.error(&H5adOptions { library: Some("Z".into()), ..example.options() });
+    assert!(error.contains("--library: value"), "{error}");
+    let options = example.options();
+    fs::write(&options.input, "x,y\n").unwrap();
+    assert!(format!("{:#}", options.run().unwrap_err()).contains("a.h5ad: expected an HDF5 file"));
+}
