@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_gzip_bomb_is_refused_before_it_is_unpacked() {
-        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         let line = b"0\t0\t0\t0\t0\t0\t0\t0\t0\t0\t0\t0\t0\t0\t0\t0\n".repeat(4096);
         for _ in 0..640 {
             bomb.write_all(&line).unwrap();
