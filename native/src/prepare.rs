@@ -44,6 +44,7 @@ pub fn run(command: &PrepareCommand, console: &Console) -> anyhow::Result<()> {
                 out: args.out.clone(),
                 bin_um: args.bin_um,
                 id: args.id.clone(),
+                off_tissue: args.keep_off_tissue,
                 overwrite: Overwrite::from(args.overwrite),
             };
             (options.run()?, &args.out)

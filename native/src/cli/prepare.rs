@@ -64,9 +64,12 @@ pub struct PrepareVisiumHdArgs {
     /// Full-resolution image; the only image of the input folder when left out
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// Bin size to take, µm
-    #[arg(long, value_name = "UM", default_value_t = 8)]
-    pub bin_um: u32,
+    /// Bin size to take, µm: one of the run's, or any coarser one (24, 48, 55), whose raw counts are summed
+    #[arg(long, value_name = "UM", default_value_t = 8.0)]
+    pub bin_um: f64,
+    /// Keep bins off tissue, from the raw matrix where it is there
+    #[arg(long)]
+    pub keep_off_tissue: bool,
     /// Folder of the prepared dataset; slides are added to one that exists
     #[arg(long, value_name = "DATASET")]
     pub out: PathBuf,

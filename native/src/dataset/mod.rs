@@ -9,6 +9,7 @@
 //! HEST-1k has this layout and is read as it is.
 
 mod array_fit;
+mod bins;
 pub mod h5ad;
 pub mod matrix_market;
 pub mod metadata;

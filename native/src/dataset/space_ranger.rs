@@ -61,6 +61,12 @@ pub(super) fn full_image(given: Option<&Path>, folder: &Path) -> Result<PathBuf>
     }
 }
 
+/// Whether the folder holds a matrix of this kind, `filtered` or `raw`, under its usual name.
+pub(super) fn has_matrix(folder: &Path, kind: &str) -> bool {
+    let stem = format!("{kind}_feature_bc_matrix");
+    folder.join(format!("{stem}.h5")).is_file() || folder.join(stem).is_dir()
+}
+
 /// The counts of a folder, from the HDF5 file or else the folder of text files, and the files that were read. `kind` is
 /// `filtered` or `raw`.
 pub(super) fn read_matrix(folder: &Path, kind: &str) -> Result<(TenxMatrix, Vec<PathBuf>)> {

@@ -12,8 +12,8 @@ const MOST_BYTES: u64 = 64 << 30;
 const LONGEST_LINE: usize = 64 << 20;
 /// Text of this size may come from anything.
 const SMALL_BYTES: u64 = 64 << 20;
-/// Real tables shrink ten- to fifty-fold; a file that expands further than this was made to do so.
-const LARGEST_EXPANSION: u64 = 400;
+/// Real tables shrink six- to fifty-fold; a file that expands further than this was made to do so.
+const LARGEST_EXPANSION: u64 = 150;
 
 /// The text of a file, unpacked where its first bytes say that it is gzipped.
 ///

@@ -76,9 +76,7 @@ impl VisiumOptions {
         let scale = read_scalefactors(&scale_path)?;
         let image = space_ranger::full_image(self.image.as_deref(), &outs)?;
         // Without the raw counts, spots off tissue have none.
-        let raw = self.off_tissue
-            && (outs.join("raw_feature_bc_matrix.h5").is_file()
-                || outs.join("raw_feature_bc_matrix").is_dir());
+        let raw = self.off_tissue && space_ranger::has_matrix(&outs, "raw");
         let (mut matrix, mut sources) =
             space_ranger::read_matrix(&outs, if raw { "raw" } else { "filtered" })?;
         let matrix_path = sources.first().cloned().unwrap_or_default();

@@ -1,37 +1,45 @@
 //! Space Ranger's `outs` folder of a Visium HD run.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use magnet_core::anndata::Column;
+use magnet_core::expression::CountMatrix;
 
+use super::bins::{BinPlace, BinPositions, TileBuilder, Tiles, locate};
 use super::metadata::ValueKind;
-use super::positions::{BinPosition, read_positions};
-use super::prepare::{NewSlide, Summary, check_id, refuse_existing_ids};
+use super::prepare::{Dropped, NewSlide, Summary, check_id, refuse_existing_ids};
 use super::scalefactors::read_scalefactors;
 use super::space_ranger;
 use crate::error::InputError;
 use crate::files::Overwrite;
 
+/// How near to a whole number of bins a tile's side must be to count as one.
+const WHOLE: f64 = 1e-9;
+
 /// `prepare visium-hd`.
 #[derive(Debug, Clone)]
 pub struct VisiumHdOptions {
-    /// Space Ranger's `outs` folder, which holds `binned_outputs`.
+    /// Space Ranger's `outs` folder, which holds `binned_outputs`, or the folder that holds it.
     pub input: PathBuf,
     /// The full-resolution image; the only image directly in `input` when `None`.
     pub image: Option<PathBuf>,
     /// The prepared dataset, which may hold other slides already.
     pub out: PathBuf,
-    /// Side of the bins to take, in µm.
-    pub bin_um: u32,
+    /// Side of the bins to take, in µm: one that Space Ranger wrote, or any coarser one.
+    pub bin_um: f64,
     /// Name of the slide; the folder's name when `None` (for a folder called `outs`, its parent's).
     pub id: Option<String>,
+    /// Whether bins off tissue are kept, with `in_tissue` 0.
+    pub off_tissue: bool,
     /// Whether a slide that the dataset holds already is replaced.
     pub overwrite: Overwrite,
 }
 
 impl VisiumHdOptions {
-    /// Prepares the slide, whole or not at all. Bins off tissue and features that are no genes are left out.
+    /// Prepares the slide, whole or not at all. Bins off tissue, unless they are asked for, and features that are no
+    /// genes are left out.
     ///
     /// # Errors
     /// When a file is absent or damaged, the files contradict each other, or the slide exists already; the message
@@ -46,226 +54,244 @@ impl VisiumHdOptions {
 
     fn read(&self, id: String) -> Result<NewSlide> {
         let outs = space_ranger::outs(&self.input);
-        let outputs = outs.join("binned_outputs").join(format!("square_{:03}um", self.bin_um));
-        if !outputs.is_dir() {
-            let field = format!("bins of {} µm", self.bin_um);
-            return Err(InputError::in_file(&outputs, field, "a folder of Space Ranger's", "nothing").into());
-        }
+        let source = BinSize::choose(&outs, self.bin_um)?;
         let image = space_ranger::full_image(self.image.as_deref(), &outs)?;
-        let scale_path = outputs.join("spatial/scalefactors_json.json");
+        let scale_path = source.folder.join("spatial/scalefactors_json.json");
         let scale = read_scalefactors(&scale_path)?;
         let (bin_um, um_per_px) = scale
             .bin_and_pixel_um()
             .map_err(|error| InputError { file: scale_path.display().to_string(), ..error })?;
-        if bin_um != f64::from(self.bin_um) {
-            return Err(InputError::in_file(&scale_path, "bin_size_um", self.bin_um, bin_um).into());
+        if bin_um != source.um {
+            return Err(InputError::in_file(&scale_path, "bin_size_um", source.um, bin_um).into());
         }
-        let positions_path = outputs.join("spatial/tissue_positions.parquet");
-        let positions = read_positions(&positions_path)?;
-        let (mut matrix, mut sources) = space_ranger::read_matrix(&outputs, "filtered")?;
+        let positions_path = source.folder.join("spatial/tissue_positions.parquet");
+        // Without the raw counts, bins off tissue have none.
+        let raw = self.off_tissue && space_ranger::has_matrix(&source.folder, "raw");
+        let kind = if raw { "raw" } else { "filtered" };
+        let (mut matrix, mut sources) = space_ranger::read_matrix(&source.folder, kind)?;
         let matrix_path = sources.first().cloned().unwrap_or_default();
         let (genes, other_features) = space_ranger::take_genes(&mut matrix, &matrix_path)?;
-        let joined = space_ranger::join(&matrix_path, &positions_path, &matrix, positions, false)?;
-        let mut dropped = joined.dropped;
-        dropped.extend(other_features);
-        sources.splice(1..1, [positions_path, scale_path]);
-        let positions = joined.positions;
-        let column = |value: fn(&BinPosition) -> i32| {
-            Column::Integers(positions.iter().map(|position| i64::from(value(position))).collect())
+        let read = Bins {
+            barcodes: std::mem::take(&mut matrix.barcodes),
+            counts: std::mem::take(&mut matrix.counts),
+            matrix: &matrix_path,
+            positions: &positions_path,
+            off_tissue: self.off_tissue,
         };
+        let mut bins = if source.um == self.bin_um {
+            read.as_they_are()?
+        } else {
+            read.brought_together(self.bin_um, source.um)?
+        };
+        bins.dropped.extend(other_features);
+
+        let mut notes = Vec::new();
+        if source.um != self.bin_um {
+            notes.push(format!("raw counts of {} µm bins summed", source.um));
+        }
+        if self.off_tissue && !raw {
+            notes.push("no raw matrix: only bins of the filtered one".to_owned());
+        }
+        if outs.join("segmented_outputs").is_dir() {
+            notes.push("segmented_outputs (cells) not read".to_owned());
+        }
+        sources.splice(1..1, [positions_path, scale_path]);
         Ok(NewSlide {
             id,
             technology: "Visium HD",
             patient: None,
             genes,
-            counts: joined.counts,
-            columns: vec![
-                ("array_row".to_owned(), column(|position| position.array_row)),
-                ("array_col".to_owned(), column(|position| position.array_col)),
-            ],
-            centers_px: positions.iter().map(|position| position.center_px).collect(),
-            barcodes: positions.into_iter().map(|position| position.barcode).collect(),
+            counts: bins.counts,
+            columns: bins.columns,
+            centers_px: bins.centers_px,
+            barcodes: bins.barcodes,
             um_per_px,
             um_per_px_origin: "microns_per_pixel of Space Ranger".to_owned(),
-            bin_um,
+            bin_um: self.bin_um,
             image,
             sources,
-            dropped,
-            notes: Vec::new(),
+            dropped: bins.dropped,
+            notes,
             frames: space_ranger::frames(&scale),
             values: ValueKind::Counts,
-            off_tissue: false,
+            off_tissue: self.off_tissue,
         })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::fs;
+/// A bin size that Space Ranger wrote.
+#[derive(Debug, Clone, PartialEq)]
+struct BinSize {
+    um: f64,
+    folder: PathBuf,
+}
 
-    use magnet_core::coordinates::SlidePx;
-    use magnet_core::expression::CountMatrix;
-
-    use super::*;
-    use crate::dataset::Dataset;
-    use crate::dataset::positions::write_positions_parquet;
-    use crate::dataset::scalefactors::{Scalefactors, write_scalefactors};
-    use crate::dataset::tenx_matrix::{Feature, GENE_EXPRESSION, TenxMatrix, write_tenx_matrix};
-
-    /// A run with five bins of 16 µm: four with counts, of which one is off tissue; one feature is an antibody.
-    struct Run {
-        folder: tempfile::TempDir,
-        matrix: TenxMatrix,
-        positions: Vec<BinPosition>,
-        scale: Scalefactors,
-    }
-
-    fn barcode(index: i32) -> String {
-        format!("s_016um_00000_{index:05}-1")
-    }
-
-    impl Run {
-        fn new() -> Self {
-            let feature = |id: &str, name: &str, feature_type: &str| Feature {
-                id: id.into(),
-                name: name.into(),
-                feature_type: feature_type.into(),
-                genome: "GRCh38".into(),
-            };
-            let features = vec![
-                feature("ENSG1", "TBCE", GENE_EXPRESSION),
-                feature("AB1", "CD3", "Antibody Capture"),
-                feature("ENSG2", "TBCE", GENE_EXPRESSION),
-            ];
-            let counts = CountMatrix {
-                genes: 3,
-                row_offsets: vec![0, 2, 3, 5, 6],
-                columns: vec![0, 1, 2, 1, 2, 0],
-                values: vec![1.0, 50.0, 2.0, 60.0, 3.0, 4.0],
-            };
-            let position = |index: i32| BinPosition {
-                barcode: barcode(index),
-                in_tissue: index != 1,
-                array_row: 0,
-                array_col: index,
-                center_px: SlidePx { x: 16.0 + 32.0 * f64::from(index), y: 10.0 },
-            };
-            let scale = Scalefactors {
-                spot_diameter_fullres: 32.0,
-                bin_size_um: Some(16.0),
-                microns_per_pixel: Some(0.5),
-                tissue_hires_scalef: None,
-                tissue_lowres_scalef: None,
-                fiducial_diameter_fullres: None,
-            };
-            let matrix = TenxMatrix { barcodes: (0..4).map(barcode).collect(), features, counts };
-            Self {
-                folder: tempfile::tempdir().unwrap(),
-                matrix,
-                positions: (0..5).rev().map(position).collect(),
-                scale,
+impl BinSize {
+    /// The bins to read for bins of `wanted` µm: these bins where they are there; else the coarsest that divide them,
+    /// which hold the same counts as finer ones in fewer rows; else the finest, by their centres.
+    fn choose(outs: &Path, wanted: f64) -> Result<Self> {
+        let binned = outs.join("binned_outputs");
+        let mut sizes: Vec<Self> = fs::read_dir(&binned)
+            .map_err(|error| {
+                InputError::in_file(&binned, "folder", "binned_outputs of a Visium HD run", error)
+            })?
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name();
+                let um = name.to_str()?.strip_prefix("square_")?.strip_suffix("um")?.parse().ok()?;
+                Some(Self { um, folder: entry.path() })
+            })
+            .filter(|size| size.um > 0.0)
+            .collect();
+        sizes.sort_by(|a, b| a.um.total_cmp(&b.um));
+        let whole = |size: &&Self| {
+            let ratio = wanted / size.um;
+            ratio >= 1.0 && (ratio - ratio.round()).abs() < WHOLE
+        };
+        let chosen = sizes.iter().rev().find(whole).or_else(|| sizes.first().filter(|size| size.um < wanted));
+        match chosen {
+            Some(size) if wanted.is_finite() => Ok(size.clone()),
+            _ => {
+                let known = sizes.iter().map(|size| size.um.to_string()).collect::<Vec<_>>().join(", ");
+                let field = format!("bins of {wanted} µm");
+                let expected = "a folder of Space Ranger's, or finer bins to sum";
+                Err(InputError::in_file(&binned, field, expected, format!("bins of {known} µm")).into())
             }
         }
-
-        fn options(&self) -> VisiumHdOptions {
-            VisiumHdOptions {
-                input: self.folder.path().join("S1/outs"),
-                image: None,
-                out: self.folder.path().join("dataset"),
-                bin_um: 16,
-                id: None,
-                overwrite: Overwrite::No,
-            }
-        }
-
-        fn prepare(&self) -> Result<Summary> {
-            let outputs = self.options().input.join("binned_outputs/square_016um");
-            write_tenx_matrix(&outputs.join("filtered_feature_bc_matrix.h5"), &self.matrix, Overwrite::No)?;
-            let spatial = outputs.join("spatial");
-            write_positions_parquet(
-                &spatial.join("tissue_positions.parquet"),
-                &self.positions,
-                Overwrite::No,
-            )?;
-            write_scalefactors(&spatial.join("scalefactors_json.json"), &self.scale, Overwrite::No)?;
-            image::RgbImage::new(160, 20).save(self.options().input.join("slide.tif"))?;
-            self.options().run()
-        }
-    }
-
-    #[test]
-    fn a_run_becomes_a_slide() {
-        let run = Run::new();
-        let summary = run.prepare().unwrap();
-        let text = summary.slides[0].to_string();
-        assert!(text.contains("1 spots with counts off tissue (s_016um_00000_00001-1)"), "{text}");
-        assert!(text.contains("1 spots on tissue without counts (s_016um_00000_00004-1)"), "{text}");
-        assert!(text.contains("1 features that are not Gene Expression"), "{text}");
-
-        let slide = Dataset::open(&run.options().out).unwrap().slide("S1").unwrap();
-        assert_eq!(slide.barcodes, [barcode(0), barcode(2), barcode(3)]);
-        assert_eq!(slide.genes.ids, ["ENSG1", "ENSG2"]);
-        assert_eq!(slide.genes.symbols, ["TBCE", "TBCE-1"]);
-        assert_eq!(slide.counts.row_offsets, [0, 1, 2, 3]);
-        assert_eq!(slide.counts.columns, [0, 1, 0]);
-        assert_eq!(slide.counts.values, [1.0, 3.0, 4.0]);
-        assert_eq!(slide.centers_px[1], SlidePx { x: 80.0, y: 10.0 });
-        assert_eq!((slide.um_per_px, slide.bin_um), (0.5, 16.0));
-        let metadata = Dataset::open(&run.options().out).unwrap().metadata("S1").unwrap();
-        assert_eq!(metadata.sources.len(), 4);
-        assert_eq!(metadata.technology.as_deref(), Some("Visium HD"));
-    }
-
-    #[test]
-    fn contradictions_are_named_and_leave_nothing() {
-        type Change = fn(&mut Run);
-        let cases: [(Change, &str); 6] = [
-            (
-                |run| run.matrix.barcodes[2] = "s_016um_09999_00000-1".into(),
-                "1 barcodes without one or repeated (such as s_016um_09999",
-            ),
-            (
-                |run| run.matrix.barcodes[2] = barcode(0),
-                "without one or repeated (such as s_016um_00000_00000-1)",
-            ),
-            (
-                |run| run.positions[0].barcode = barcode(0),
-                "tissue_positions.parquet: barcode: expected each spot once",
-            ),
-            (
-                |run| run.scale.microns_per_pixel = Some(0.6),
-                "scalefactors_json.json: microns_per_pixel: expected",
-            ),
-            (
-                |run| {
-                    run.scale =
-                        Scalefactors { bin_size_um: Some(8.0), microns_per_pixel: Some(0.25), ..run.scale }
-                },
-                "bin_size_um: expected 16, found 8",
-            ),
-            (
-                |run| run.positions[4].center_px.y = 20.0,
-                "spot s_016um_00000_00000-1: expected a centre inside",
-            ),
-        ];
-        for (change, expected) in cases {
-            let mut run = Run::new();
-            change(&mut run);
-            let error = format!("{:#}", run.prepare().unwrap_err());
-            assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
-            assert!(!run.options().out.exists());
-        }
-    }
-
-    #[test]
-    fn missing_bins_and_an_ambiguous_image_are_named() {
-        let run = Run::new();
-        run.prepare().unwrap();
-        let options = VisiumHdOptions { overwrite: Overwrite::Yes, ..run.options() };
-        let error = VisiumHdOptions { bin_um: 8, ..options.clone() }.run().unwrap_err().to_string();
-        assert!(error.contains("square_008um: bins of 8 µm"), "{error}");
-        fs::write(run.options().input.join("other.png"), b"").unwrap();
-        let error = options.run().unwrap_err().to_string();
-        assert!(error.contains("(or --image), found 2 images"), "{error}");
     }
 }
+
+/// The bins of a matrix, before their places are known.
+struct Bins<'a> {
+    barcodes: Vec<String>,
+    counts: CountMatrix,
+    matrix: &'a Path,
+    positions: &'a Path,
+    off_tissue: bool,
+}
+
+/// The bins of a slide.
+struct Placed {
+    counts: CountMatrix,
+    barcodes: Vec<String>,
+    centers_px: Vec<magnet_core::coordinates::SlidePx>,
+    columns: Vec<(String, Column)>,
+    dropped: Vec<Dropped>,
+}
+
+impl Bins<'_> {
+    fn places(&self) -> Result<Vec<BinPlace>, InputError> {
+        let place = |name: &String| {
+            BinPlace::from_name(name).ok_or_else(|| {
+                let expected = "bins such as s_008um_00269_00526-1";
+                InputError::in_file(self.matrix, "matrix/barcodes", expected, name)
+            })
+        };
+        self.barcodes.iter().map(place).collect()
+    }
+
+    /// What the positions leave out.
+    fn dropped(&self, found: &BinPositions) -> Vec<Dropped> {
+        let off = (0..).zip(&found.in_tissue).filter(|(_, on)| !**on && !self.off_tissue);
+        let off: Vec<String> =
+            off.filter_map(|(row, _): (usize, _)| self.barcodes.get(row).cloned()).collect();
+        let (count, examples) = found.without_counts.clone();
+        let mut dropped: Vec<Dropped> =
+            Dropped::of("bins with counts off tissue", &off).into_iter().collect();
+        if count > 0 {
+            dropped.push(Dropped { what: "bins on tissue without counts".to_owned(), count, examples });
+        }
+        dropped
+    }
+
+    /// Every bin for itself, in the matrix's order.
+    fn as_they_are(self) -> Result<Placed> {
+        let places = self.places()?;
+        let found = locate(self.matrix, self.positions, &self.barcodes, &places, &mut |_, _, _| {})?;
+        let dropped = self.dropped(&found);
+        let kept: Vec<usize> = (0..)
+            .zip(&found.in_tissue)
+            .filter(|(_, on_tissue)| self.off_tissue || **on_tissue)
+            .map(|(row, _)| row)
+            .collect();
+        let all = kept.len() == places.len();
+        let counts = if all { self.counts } else { self.counts.select_rows(&kept) };
+        let mut barcodes = self.barcodes;
+        if !all {
+            barcodes = kept.iter().filter_map(|&row| barcodes.get_mut(row).map(std::mem::take)).collect();
+        }
+        let flags: Vec<i64> =
+            kept.iter().filter_map(|&row| found.in_tissue.get(row)).map(|&flag| flag.into()).collect();
+        let own: Vec<BinPlace> = kept.iter().filter_map(|&row| places.get(row).copied()).collect();
+        Ok(Placed {
+            counts,
+            barcodes,
+            centers_px: kept.iter().filter_map(|&row| found.centers_px.get(row).copied()).collect(),
+            columns: columns(flags, &own),
+            dropped,
+        })
+    }
+
+    /// Tiles of `tile_um` from bins of `bin_um`.
+    fn brought_together(self, tile_um: f64, bin_um: f64) -> Result<Placed> {
+        let places = self.places()?;
+        let mut builder = TileBuilder::new(tile_um / bin_um, &places);
+        let found =
+            locate(self.matrix, self.positions, &self.barcodes, &places, &mut |place, center, on| {
+                builder.take(place, center, on);
+            })?;
+        let mut dropped = self.dropped(&found);
+        let kept: Vec<bool> = found.in_tissue.iter().map(|&on| on || self.off_tissue).collect();
+        let tiles: Tiles = builder.finish(&places, &kept, &self.counts)?;
+        drop(self.counts);
+        let name = |place: &BinPlace| format!("s_{tile_um:03}um_{:05}_{:05}-1", place.row, place.col);
+        let whole: Vec<usize> = (0..tiles.places.len())
+            .filter(|&tile| {
+                let on_tissue = tiles.in_tissue.get(tile).copied().unwrap_or_default();
+                let bins = tiles.bins.get(tile).copied().unwrap_or_default();
+                bins > 0 && (on_tissue || self.off_tissue)
+            })
+            .collect();
+        let pick = |tile: &usize| tiles.places.get(*tile).copied();
+        let own: Vec<BinPlace> = whole.iter().filter_map(pick).collect();
+        let edge: Vec<String> = (0..tiles.places.len())
+            .filter(|tile| whole.binary_search(tile).is_err())
+            .filter_map(|tile| tiles.places.get(tile).map(name))
+            .collect();
+        dropped.extend(Dropped::of("tiles with less than half of their bins on tissue", &edge));
+        let number = |values: &[u32]| -> Vec<i64> {
+            whole.iter().filter_map(|&tile| values.get(tile).copied()).map(i64::from).collect()
+        };
+        let flags =
+            whole.iter().filter_map(|&tile| tiles.in_tissue.get(tile)).map(|&flag| flag.into()).collect();
+        let mut columns = columns(flags, &own);
+        columns.push(("n_bins".to_owned(), Column::Integers(number(&tiles.bins))));
+        Ok(Placed {
+            barcodes: own.iter().map(name).collect(),
+            centers_px: whole.iter().filter_map(|&tile| tiles.centers_px.get(tile).copied()).collect(),
+            columns,
+            dropped,
+            counts: if whole.len() == tiles.places.len() {
+                tiles.counts
+            } else {
+                tiles.counts.select_rows(&whole)
+            },
+        })
+    }
+}
+
+/// The columns of `obs`.
+fn columns(in_tissue: Vec<i64>, places: &[BinPlace]) -> Vec<(String, Column)> {
+    let of = |value: fn(&BinPlace) -> u32| {
+        Column::Integers(places.iter().map(|place| i64::from(value(place))).collect())
+    };
+    vec![
+        ("in_tissue".to_owned(), Column::Integers(in_tissue)),
+        ("array_row".to_owned(), of(|place| place.row)),
+        ("array_col".to_owned(), of(|place| place.col)),
+    ]
+}
+
+#[cfg(test)]
+#[path = "visium_hd_tests.rs"]
+mod tests;
