@@ -167,6 +167,14 @@ impl OutputFolder {
 /// # Errors
 /// When the file cannot be read.
 pub fn sha256_file(path: &Path) -> Result<String> {
+    sha256_file_with(path, |_| {})
+}
+
+/// [`sha256_file`], told how many bytes each piece had.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256_file_with(path: &Path, mut read_bytes: impl FnMut(usize)) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -178,6 +186,7 @@ pub fn sha256_file(path: &Path) -> Result<String> {
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         hasher.update(buffer.get(..read).unwrap_or_default());
+        read_bytes(read);
     }
     Ok(hex(&hasher.finalize()))
 }

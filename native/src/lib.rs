@@ -17,6 +17,8 @@ pub mod interrupt;
 pub mod model_file;
 pub mod predict;
 pub mod prepare;
+pub mod read_ahead;
 pub mod report;
+pub mod slide_file;
 pub mod synthetic;
 pub mod train;

@@ -69,7 +69,7 @@ impl ModelFile {
                     &self.path,
                     "wide features",
                     format!("feature matrices of {name} ({width} wide) for the tiles of this slide, as --features DIR"),
-                    "none (predict has no way to compute them; use evaluate, or train with --encoder)",
+                    "none",
                 )
                 .into())
             }

@@ -14,7 +14,7 @@ use crate::config::PRESETS;
 use crate::device::DeviceRequest;
 
 pub use evaluate::{BaselineArgs, EvaluateArgs};
-pub use predict::{LevelArg, PredictArgs};
+pub use predict::{LevelArg, PredictArgs, PxRegion};
 pub use prepare::{
     FrameArg, PrepareCommand, PrepareH5adArgs, PrepareStArgs, PrepareVisiumArgs, PrepareVisiumHdArgs,
 };
@@ -47,6 +47,16 @@ pub struct Cli {
 /// One name of a list; spaces around it mean nothing. Whether it names anything is for the command to say.
 fn name(text: &str) -> Result<String, std::convert::Infallible> {
     Ok(text.trim().to_owned())
+}
+
+/// Width and height, as in `100000x80000`.
+fn size_px(text: &str) -> Result<(u32, u32), String> {
+    let sides =
+        text.split_once(['x', 'X']).map(|(width, height)| (width.trim().parse(), height.trim().parse()));
+    match sides {
+        Some((Ok(width), Ok(height))) => Ok((width, height)),
+        _ => Err("expected WIDTHxHEIGHT in pixels".into()),
+    }
 }
 
 /// The presets as `--help` lists them.
@@ -105,7 +115,8 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  magnet-native predict --model run/model.safetensors --image slide.tif --mpp \
                       0.5 --out maps --genes ERBB2,KRT19\n  magnet-native predict --model \
-                      run/model.safetensors --image slide.jpg --mpp 0.69 --positions spots.csv --out maps"
+                      run/model.safetensors --image slide.jpg --mpp 0.69 --positions spots.csv --out maps\n  magnet-native \
+                      predict --model run/model.safetensors --image slide.svs --out maps --resume"
     )]
     Predict(PredictArgs),
     /// Check adapters, memory and a forward pass against stored values
@@ -154,6 +165,10 @@ pub struct SynthesizeArgs {
     /// Side of each slide's tissue area, µm
     #[arg(long, value_name = "UM", default_value_t = 640.0)]
     pub size_um: f64,
+    /// Only one image of a scanner's size instead, to measure what whole slides cost: a pyramid of this width and height
+    /// in pixels, whose tissue repeats over an area of `--size-um` squared
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size_px, conflicts_with = "slides")]
+    pub whole_slide: Option<(u32, u32)>,
     /// Size of an image pixel, µm
     #[arg(long, value_name = "UM_PER_PX", default_value_t = 0.5)]
     pub mpp: f64,

@@ -1,9 +1,11 @@
 //! Arguments of `predict`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use magnet_core::Level;
+use magnet_core::coordinates::SlidePx;
 
 use super::{DeviceArgs, name};
 
@@ -13,7 +15,7 @@ pub struct PredictArgs {
     /// Model bundle
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
-    /// Slide image: PNG, JPEG or TIFF
+    /// Slide image: a whole slide (TIFF, BigTIFF, SVS, OME-TIFF) or a PNG, JPEG or TIFF picture
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
     /// Size of an image pixel, µm; needed unless the image says it
@@ -22,6 +24,10 @@ pub struct PredictArgs {
     /// Places to predict: a CSV with the columns x,y in full-resolution pixels, or Space Ranger's tissue_positions.csv
     #[arg(long, value_name = "CSV")]
     pub positions: Option<PathBuf>,
+    /// Part of the slide to predict, in full-resolution pixels: left, top, width, height. Bins at its edge have fewer
+    /// neighbours than they would have on the whole slide
+    #[arg(long, value_name = "X,Y,W,H", value_parser = PxRegion::from_str)]
+    pub region: Option<PxRegion>,
     /// Folder that receives maps and values
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -34,12 +40,63 @@ pub struct PredictArgs {
     /// Average the predictions over the eight turns and flips of every patch
     #[arg(long)]
     pub augment: bool,
-    /// Replace the output folder if it is there
+    /// Folder of feature matrices, for a model that was trained on some
+    #[arg(long, value_name = "DIR", conflicts_with = "cache")]
+    pub features: Option<PathBuf>,
+    /// Folder that keeps a frozen encoder's features (`train --cache` has the same), so that another model on the same
+    /// encoder need not compute them again
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Continue a run that was ended: what it finished lies in `<out>.partial`
     #[arg(long)]
+    pub resume: bool,
+    /// Replace the output folder and an unfinished run if they are there
+    #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
     /// Where to compute
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// A rectangle of a slide in full-resolution pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PxRegion {
+    left: f64,
+    top: f64,
+    right: f64,
+    bottom: f64,
+}
+
+impl PxRegion {
+    /// Whether a point lies in it; the right and bottom edges do not belong to it.
+    pub fn contains(&self, point: SlidePx) -> bool {
+        (self.left..self.right).contains(&point.x) && (self.top..self.bottom).contains(&point.y)
+    }
+}
+
+impl FromStr for PxRegion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Result<Vec<f64>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+        match numbers.as_deref() {
+            Ok(&[left, top, width, height])
+                if [left, top, width, height].iter().all(|number| number.is_finite())
+                    && width > 0.0
+                    && height > 0.0 =>
+            {
+                Ok(Self { left, top, right: left + width, bottom: top + height })
+            }
+            _ => Err("expected four numbers, left,top,width,height, the last two above 0".into()),
+        }
+    }
+}
+
+impl std::fmt::Display for PxRegion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { left, top, right, bottom } = self;
+        write!(f, "{left},{top},{},{}", right - left, bottom - top)
+    }
 }
 
 /// A level, as the command line names it.

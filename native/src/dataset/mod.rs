@@ -255,12 +255,7 @@ fn find_image(folder: &Path, id: &str) -> Result<PathBuf> {
 /// # Errors
 /// When the file cannot be opened or is no PNG, JPEG or TIFF.
 pub fn image_size_px(path: &Path) -> Result<(u32, u32)> {
-    let reader = image::ImageReader::open(path).and_then(image::ImageReader::with_guessed_format);
-    let reader = reader.with_context(|| format!("cannot open {}", path.display()))?;
-    reader.into_dimensions().map_err(|error| {
-        InputError::in_file(path, "image", "a PNG, JPEG or TIFF image", format!("something else ({error})"))
-            .into()
-    })
+    crate::slide_file::size_px(path)
 }
 
 /// A gene list whose symbols are unique: a symbol that repeats gets `-1`, `-2`, … from its second place on. Where there

@@ -12,7 +12,6 @@ use magnet_core::layout::SlideLayout;
 use magnet_core::metrics::{Evaluation, LevelScores, ScoredSlide, evaluate_beside_mean};
 use magnet_core::model::WideFeatures;
 use magnet_core::predict::{PredictOptions, SlidePrediction, layout_of_bins};
-use magnet_core::slide::SlideImage;
 use magnet_core::{Level, PerLevel};
 use serde_json::{Map, Value};
 
@@ -24,7 +23,8 @@ use crate::error::InputError;
 use crate::features::read_matrices;
 use crate::files::{OutputFolder, Overwrite};
 use crate::model_file::ModelFile;
-use crate::predict::{predict_with_bar, read_image};
+use crate::predict::{Job, predict_whole};
+use crate::slide_file::{SharedSlide, open_slide};
 
 /// One slide, measured and predicted, at every level.
 #[derive(Debug)]
@@ -158,12 +158,13 @@ fn evaluate_slide(
     let options = PredictOptions { dihedral_average: args.augment, ..PredictOptions::default() };
     let features = match (&config.wide_features, &args.features) {
         (WideFeatures::File { width }, Some(folder)) => {
-            Some(read_matrices(folder, &slide, &layout, config, *width)?)
+            Some(read_matrices(folder, (&slide).into(), &layout, config, *width)?)
         }
         _ => None,
     };
     let features = features.as_ref().map(|(spot, region)| (spot, region));
-    let prediction = predict_with_bar(model, &image, &layout, features, options, device, console)?;
+    let prediction =
+        predict_whole(Job { model, slide: &image, layout: &layout, features, options, device, console })?;
     Ok(EvaluatedSlide { slide, layout, measured, prediction })
 }
 
@@ -213,8 +214,8 @@ fn score(model: &ModelFile, slides: &[EvaluatedSlide]) -> anyhow::Result<Scores>
 }
 
 /// The slide's image, with the pixel size that the dataset states.
-pub(crate) fn open_image(slide: &SlideData) -> anyhow::Result<SlideImage> {
-    Ok(read_image(&slide.image_path, Some(slide.um_per_px), &Console::quiet())?.slide)
+pub(crate) fn open_image(slide: &SlideData) -> anyhow::Result<SharedSlide> {
+    Ok(open_slide(&slide.image_path, Some(slide.um_per_px), &Console::quiet())?.reader)
 }
 
 /// Scores as a table: one row per name, and one for its mean predictor.

@@ -1,6 +1,7 @@
 //! Features of a frozen encoder, computed once per slide, level and geometry.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
@@ -14,17 +15,17 @@ use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
 use magnet_core::level::Level;
 use magnet_core::model::{FrozenEncoder, WeightTensor, read_safetensors, weights_from_store};
-use magnet_core::slide::{PatchReader, StainNormalization};
+use magnet_core::slide::{PatchReader, SlideError, StainNormalization};
 use magnet_core::weights::{Precision, Weights, safetensors_bytes};
-use rayon::prelude::*;
 use safetensors::tensor::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use super::tile_centers_px;
+use super::{SlideName, tile_centers_px};
 use crate::console::Console;
-use crate::dataset::SlideData;
-use crate::error::InputError;
+use crate::error::{InputError, Interrupted};
 use crate::files::{Overwrite, read_limited, write_atomic};
+use crate::interrupt;
+use crate::read_ahead::{read_ahead, read_patches};
 
 /// Patches that the encoder reads at a time.
 const BATCH: usize = 32;
@@ -42,7 +43,8 @@ pub struct FrozenFile {
     pub identity: WideEncoderIdentity,
     /// The encoder's tensors under their own names.
     pub weights: Weights,
-    encoder: FrozenEncoder,
+    /// The encoder on its device.
+    pub encoder: FrozenEncoder,
 }
 
 impl FrozenFile {
@@ -83,27 +85,33 @@ impl FeatureCache {
         Self { folder }
     }
 
-    /// Features of a level's tiles, one row each: from the cache, else computed and stored.
+    /// Features of a level's tiles, one row each: from the cache, else computed and stored. `encoder_sha256` is the digest
+    /// of the encoder's file.
+    ///
+    /// With `unreadable`, a patch that damage keeps from being read whole goes there with its tile, and the features are
+    /// not stored; without, it is an error.
     ///
     /// # Errors
     /// If a patch cannot be read, the device fails or the cache cannot be written.
     #[allow(clippy::too_many_arguments, reason = "the key of the cache: slide, encoder, level and geometry")]
     pub fn features(
         &self,
-        file: &FrozenFile,
-        slide: &SlideData,
-        image: &dyn PatchReader,
+        encoder: &FrozenEncoder,
+        encoder_sha256: &str,
+        slide: SlideName<'_>,
+        image: &(dyn PatchReader + Send),
         level: Level,
         layout: &SlideLayout,
         model: &MagNetConfig,
         device: &Device,
         console: &Console,
+        unreadable: Option<&(dyn Fn(Level, usize, SlidePx, &SlideError) + Sync)>,
     ) -> Result<Matrix> {
         let centers = tile_centers_px(layout, level, slide.um_per_px);
         let geometry = model.levels.get(level);
         let key = key(
-            &slide.image_sha256,
-            &file.identity.sha256,
+            slide.image_sha256,
+            encoder_sha256,
             model.stain_normalization,
             geometry.patch_um,
             geometry.patch_px,
@@ -113,48 +121,77 @@ impl FeatureCache {
         let path =
             self.folder.join(format!("{}.{level}.{}.safetensors", slide.id, key.get(..16).unwrap_or(&key)));
         if path.is_file() {
-            match load(&path, &key, centers.len(), file.identity.width) {
+            match load(&path, &key, centers.len(), encoder.feature_width()) {
                 Ok(features) => return Ok(features),
                 Err(error) => console.warn(format_args!("{}: computed anew: {error:#}", path.display())),
             }
         }
         let bar = console.bar(centers.len() as u64, &format!("{} {level} features", slide.id), "tiles");
+        let whole = AtomicBool::new(true);
+        let note = unreadable.map(|unreadable| {
+            let whole = &whole;
+            move |tile: usize, center: SlidePx, error: &SlideError| {
+                whole.store(false, Ordering::Relaxed);
+                unreadable(level, tile, center, error);
+            }
+        });
+        let note = note.as_ref().map(|note| note as &Note<'_>);
         let features =
-            compute(&file.encoder, image, &centers, geometry.patch_um, geometry.patch_px, device, |done| {
+            compute(encoder, image, &centers, geometry.patch_um, geometry.patch_px, device, note, |done| {
                 bar.set_position(done as u64);
             })
             .with_context(|| format!("slide {}: {level} features", slide.id))?;
         bar.finish_and_clear();
-        store(&path, &key, &features)?;
+        if whole.into_inner() {
+            store(&path, &key, &features)?;
+        }
         Ok(features)
     }
 }
 
-/// Features of patches around given centres, `[N,F]`.
+/// Told of a patch that could not be read whole: its number, its centre, why.
+type Note<'a> = dyn Fn(usize, SlidePx, &SlideError) + Sync + 'a;
+
+/// Features of patches around given centres, `[N,F]`. The patches of the next batch are read while the encoder is busy.
 ///
 /// # Errors
 /// If a patch cannot be read or the device fails.
-pub fn compute(
+#[allow(clippy::too_many_arguments, reason = "patches: slide, places and geometry")]
+fn compute(
     encoder: &FrozenEncoder,
-    image: &dyn PatchReader,
+    image: &(dyn PatchReader + Send),
     centers: &[SlidePx],
     patch_um: f64,
     patch_px: usize,
     device: &Device,
+    unreadable: Option<&Note<'_>>,
     mut done: impl FnMut(usize),
 ) -> Result<Matrix> {
     let cols = encoder.feature_width();
     let mut values = Vec::with_capacity(centers.len() * cols);
-    let size = patch_px * patch_px * 3;
-    for batch in centers.chunks(BATCH) {
-        let mut rgb = vec![0; size * batch.len()];
-        rgb.par_chunks_exact_mut(size)
-            .zip(batch)
-            .try_for_each(|(patch, &center)| image.read_patch(center, patch_um, patch_px, patch))?;
-        let features = encoder.features(patches_from_rgb(&rgb, batch.len(), patch_px, device)?);
-        values.extend(features.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("{error}"))?);
-        done(values.len() / cols.max(1));
-    }
+    let batches = centers.chunks(BATCH).enumerate();
+    let read = |(batch, centers): (usize, &[SlidePx])| {
+        let note = unreadable.map(|unreadable| {
+            move |number: usize, error: &SlideError| {
+                if let Some(&center) = centers.get(number) {
+                    unreadable(batch * BATCH + number, center, error);
+                }
+            }
+        });
+        let note = note.as_ref().map(|note| note as &(dyn Fn(usize, &SlideError) + Sync));
+        (centers.len(), read_patches(image, centers, patch_um, patch_px, note))
+    };
+    read_ahead(batches, read, |batches| -> Result<()> {
+        for (patches, rgb) in batches {
+            if interrupt::requested() {
+                return Err(Interrupted("no features were stored".into()).into());
+            }
+            let features = encoder.features(patches_from_rgb(&rgb?, patches, patch_px, device)?);
+            values.extend(features.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("{error}"))?);
+            done(values.len() / cols.max(1));
+        }
+        Ok(())
+    })?;
     Ok(Matrix { rows: centers.len(), cols, values })
 }
 

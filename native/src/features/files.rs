@@ -22,8 +22,7 @@ use magnet_core::hdf5::{Attribute, Hdf5File, Limits};
 use magnet_core::layout::SlideLayout;
 use magnet_core::level::Level;
 
-use super::tile_centers_px;
-use crate::dataset::SlideData;
+use super::{SlideName, tile_centers_px};
 use crate::error::InputError;
 
 /// A folder of feature matrices.
@@ -67,15 +66,15 @@ impl FeatureFiles {
     /// If the files are missing, malformed, of another width than `width`, or leave a tile without a patch near it.
     pub fn features(
         &self,
-        slide: &SlideData,
+        slide: SlideName<'_>,
         level: Level,
         layout: &SlideLayout,
         model: &MagNetConfig,
         width: usize,
     ) -> Result<Matrix> {
-        let path = self.find(&slide.id, level)?;
+        let path = self.find(slide.id, level)?;
         let (features, centers) =
-            if is_hdf5(&path) { read_hdf5(&path)? } else { self.read_npy(&path, &slide.id, level)? };
+            if is_hdf5(&path) { read_hdf5(&path)? } else { self.read_npy(&path, slide.id, level)? };
         if features.cols != width {
             return Err(
                 InputError::in_file(&path, "features", format!("width {width}"), features.cols).into()

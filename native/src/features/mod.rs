@@ -18,13 +18,30 @@ use magnet_core::level::Level;
 
 use crate::dataset::SlideData;
 
+/// A slide, as features know it.
+#[derive(Debug, Clone, Copy)]
+pub struct SlideName<'a> {
+    /// Its name: the start of the names of its feature files.
+    pub id: &'a str,
+    /// SHA-256 of its image.
+    pub image_sha256: &'a str,
+    /// Size of a full-resolution pixel, in µm.
+    pub um_per_px: f64,
+}
+
+impl<'a> From<&'a SlideData> for SlideName<'a> {
+    fn from(slide: &'a SlideData) -> Self {
+        Self { id: &slide.id, image_sha256: &slide.image_sha256, um_per_px: slide.um_per_px }
+    }
+}
+
 /// Features of a slide's spots and regions from the matrices in `folder`, for a model that reads features of this kind.
 ///
 /// # Errors
 /// If the files are missing, malformed, of another width than `width`, or leave a tile without a patch near it.
 pub fn read_matrices(
     folder: &Path,
-    slide: &SlideData,
+    slide: SlideName<'_>,
     layout: &SlideLayout,
     model: &MagNetConfig,
     width: usize,

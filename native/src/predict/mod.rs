@@ -1,60 +1,74 @@
 //! Slide and bundle to map files.
+//!
+//! Patches are read and decoded ahead of the device (`stream`), what is finished goes to the disk (`spool`), what cannot be
+//! read costs its own bins (`faults`); the writers read rows from the disk. Memory holds a few small numbers for each bin.
 
+mod faults;
+mod meter;
 mod positions;
+mod spool;
+mod stream;
+#[cfg(test)]
+mod tests;
 mod write;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Context;
-use cubecl::future::block_on;
-use magnet_core::Level;
-use magnet_core::digest::sha256_hex;
-use magnet_core::expression::Matrix;
+use anyhow::Result;
+use burn::tensor::Device;
+use magnet_core::coordinates::SlidePx;
+use magnet_core::digest::hex;
+use magnet_core::expression::{Matrix, RowSource};
 use magnet_core::layout::SlideLayout;
 use magnet_core::map::PredictedMap;
+use magnet_core::model::WideFeatures;
 use magnet_core::predict::{
-    Places, PredictOptions, Progress, SlidePrediction, TissueError, centers_px, layout_of_bins,
-    predict_slide, tissue_places,
+    Places, PredictOptions, SlidePrediction, TissueError, centers_px, layout_of_bins, tissue_places,
 };
-use magnet_core::slide::{DecodeLimits, PatchReader, SlideImage, decode};
+use magnet_core::slide::{NormalizedSlide, PatchReader, SlideError};
+use magnet_core::{Level, PerLevel};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::cli::PredictArgs;
 use crate::console::Console;
 use crate::device;
 use crate::error::{InputError, Interrupted};
-use crate::files::{OutputFolder, Overwrite, read_limited};
-use crate::interrupt;
+use crate::features::{FeatureCache, SlideName, read_matrices};
+use crate::files::{OutputFolder, Overwrite};
 use crate::model_file::{ModelFile, PROGRAM};
+use crate::slide_file::{FileDigest, OpenedSlide, SharedSlide, open_slide};
+use faults::Faults;
+use spool::{RunKey, Spool, SpoolRows};
+use stream::Stream;
 
-/// Pixel sizes that slide images have, in µm: from an oil immersion lens to an overview.
-const PLAUSIBLE_UM_PER_PX: std::ops::RangeInclusive<f64> = 0.02..=20.0;
+pub use stream::Job;
+
 /// Held-out Pearson below which a gene's map says little.
 const WEAK_PEARSON: f32 = 0.1;
-/// Largest image file that is read, in bytes.
-const MAX_IMAGE_BYTES: u64 = 16 << 30;
 /// Maps drawn when no gene is named.
 const DEFAULT_MAPS: usize = 4;
-
-/// A slide image with what identifies it.
-#[derive(Debug)]
-pub struct ImageFile {
-    /// The pixels.
-    pub slide: SlideImage,
-    /// SHA-256 of the file, lower-case hexadecimal.
-    pub sha256: String,
-}
+/// From this many bins on blocks are larger: fewer bins are read twice, and a device is busier.
+const MANY_BINS: usize = 20_000;
+/// Core bins of a block then.
+const LARGE_BLOCK_BINS: usize = 1024;
+/// Part of the bins that may fail before a run is given up.
+const MAX_FAILED: f64 = 0.1;
 
 /// Predicts the slide of `--image` and writes maps and values.
 ///
 /// # Errors
-/// If an input is wrong, the device fails, or the output cannot be written.
-pub fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<()> {
+/// If an input is wrong, too much of the slide cannot be read, the device fails, or the output cannot be written.
+pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     let level = Level::from(args.level);
-    // Begun first, so that an output that may not be replaced is refused before the work.
-    let output = OutputFolder::create(&args.out, Overwrite::from(args.overwrite))?;
+    // Asked first, so that an output that may not be replaced is refused before the work.
+    drop(OutputFolder::create(&args.out, Overwrite::from(args.overwrite))?);
+    let partial = Spool::folder_of(&args.out);
+    if Spool::exists(&partial) && !args.resume && !args.overwrite {
+        let expected = "no unfinished run (--resume continues it, --overwrite begins anew)";
+        return Err(InputError::in_file(&partial, "output", expected, "one").into());
+    }
     let chosen = device::choose(args.device.device, console)?;
     let model = ModelFile::load(&args.model, &chosen.device)?;
     model.check_level(level)?;
@@ -63,42 +77,307 @@ pub fn run(args: &PredictArgs, console: &Console) -> anyhow::Result<()> {
     } else {
         model.genes(&args.genes)?
     };
-    let image = read_image(&args.image, args.mpp, console)?;
-    let places = match &args.positions {
-        Some(path) => positions::read(path, image.slide.width_px(), image.slide.height_px())?,
-        None => places_on_tissue(&image.slide, &model, &args.image)?,
-    };
+    let slide = open_slide(&args.image, args.mpp, console)?;
+    let digest = FileDigest::start(&args.image)?;
+    let places = places(args, &slide, &model)?;
     let config = model.model.config();
-    let layout = layout_of_bins(&places.centers_px, image.slide.um_per_px(), config)?;
+    let layout = layout_of_bins(&places.centers_px, slide.um_per_px, config)?;
     console.say(format_args!(
         "{} bins, {} spot and {} region tiles",
         layout.centers.bin.len(),
         layout.centers.spot.len(),
         layout.centers.region.len()
     ));
-    let options = PredictOptions { dihedral_average: args.augment, ..PredictOptions::default() };
+    let read = wide_features(args, &model, &slide, &layout, &digest, &chosen.device, console)?;
+    let features = read.as_ref().map(|read| (&read.spot, &read.region));
+    let mut options =
+        PredictOptions { dihedral_average: args.augment, keep_values: false, ..PredictOptions::default() };
+    if layout.centers.bin.len() > MANY_BINS {
+        options.block_bins = LARGE_BLOCK_BINS;
+    }
+    let job = Job {
+        model: &model,
+        slide: &slide.reader,
+        layout: &layout,
+        features,
+        options,
+        device: &chosen.device,
+        console,
+    };
     let began = Instant::now();
-    let prediction = predict_with_bar(&model, &image.slide, &layout, None, options, &chosen.device, console)?;
+    let (spool, predicted) = predict_to_disk(job, args, &partial, &digest, read.as_ref())?;
     let seconds = began.elapsed().as_secs_f64();
-    let values = prediction.values.get(level);
+    let image_sha256 = digest.wait(console)?;
+    let values = &predicted.rows;
     let map = PredictedMap {
         bundle: &model.bundle,
         model_sha256: &model.sha256,
         program: PROGRAM,
-        slide_name: &args.image.file_stem().unwrap_or_default().to_string_lossy(),
-        image_sha256: &image.sha256,
-        um_per_px: image.slide.um_per_px(),
+        slide_name: &slide_name(&args.image),
+        image_sha256: &image_sha256,
+        um_per_px: slide.um_per_px,
         level,
         names: &places.level_names(&layout, level),
         centers_um: layout.centers.get(level),
-        centers_px: &centers_px(&layout, level, image.slide.um_per_px()),
-        values,
-        complete: prediction.complete,
+        centers_px: &centers_px(&layout, level, slide.um_per_px),
+        values: &whole(values)?,
+        complete: predicted.faults.count(level) == 0,
     };
-    let written = write::write(&map, &image.slide, output.path(), &genes)?;
+    let output = OutputFolder::create(&args.out, Overwrite::from(args.overwrite))?;
+    let written = write::write(&map, &slide.reader, output.path(), &genes)?;
     output.commit()?;
+    spool.remove()?;
     warn_of_weak_genes(&model, level, &genes, console);
-    report(args, console, &model, &genes, values, seconds, &written)
+    report(args, console, &model, &genes, &predicted, seconds, &written)
+}
+
+fn whole(rows: &SpoolRows) -> Result<Matrix> {
+    let mut values = vec![0.0; rows.rows() * rows.cols()];
+    rows.read_rows(0..rows.rows(), &mut values)?;
+    Ok(Matrix { rows: rows.rows(), cols: rows.cols(), values })
+}
+
+fn slide_name(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A prediction that lies on the disk.
+struct OnDisk {
+    rows: SpoolRows,
+    faults: Faults,
+    /// Bins that this run predicted itself, over all passes.
+    new_bins: usize,
+    bins: usize,
+}
+
+/// Predicts into the spool, from where an earlier run left it.
+fn predict_to_disk(
+    job: Job<'_>,
+    args: &PredictArgs,
+    partial: &Path,
+    digest: &FileDigest,
+    features: Option<&Read>,
+) -> Result<(Spool, OnDisk)> {
+    let console = job.console;
+    let mut stream = Stream::new(job)?;
+    let resume = args.resume && Spool::exists(partial);
+    let known_image = resume || digest.is_ready();
+    let key = RunKey {
+        model_sha256: job.model.sha256.clone(),
+        image_sha256: if known_image { digest.wait(console)? } else { String::new() },
+        features_sha256: features.map_or_else(String::new, Read::sha256),
+        run: stream.run.identity(),
+    };
+    let mut spool = if resume {
+        Spool::resume(partial, key, &mut stream.run)?
+    } else {
+        if args.resume {
+            console.say(format_args!("{}: nothing to resume, beginning", partial.display()));
+        }
+        Spool::begin(partial, key, &stream.run)?
+    };
+    let faults = spool.faults()?;
+    if let Some(read) = features {
+        read.note_in(&faults);
+    }
+    let before = stream.run.progress().bins_done;
+    if before > 0 {
+        let all = stream.run.progress().bins_total;
+        console.say(format_args!("resuming: {before} of {all} bins are done"));
+    }
+    let bins = job.layout.centers.bin.len();
+    let done = stream.drive(Some(&faults), |piece| {
+        spool.append(piece)?;
+        if !spool.knows_image() && digest.is_ready() {
+            spool.set_image(&digest.wait(console)?)?;
+        }
+        check_faults(&faults, bins, &args.image)
+    });
+    let done = done.and_then(|()| faults.sync()).and_then(|()| spool.sync());
+    if let Err(error) = done {
+        return Err(left_behind(error, spool, digest, console));
+    }
+    let level = Level::from(args.level);
+    let rows = spool.rows(&stream.run, level, job.model.model.config().genes, &faults)?;
+    let new_bins = stream.run.progress().bins_done - before;
+    Ok((spool, OnDisk { rows, faults, new_bins, bins }))
+}
+
+/// The error of a run with a word on what is left of it. A run that has finished nothing leaves nothing.
+fn left_behind(
+    error: anyhow::Error,
+    mut spool: Spool,
+    digest: &FileDigest,
+    console: &Console,
+) -> anyhow::Error {
+    let interrupted = error.is::<Interrupted>();
+    if spool.is_empty() {
+        let removed = spool.remove();
+        return match (interrupted, removed) {
+            (true, Ok(())) => Interrupted("nothing was written".into()).into(),
+            _ => error,
+        };
+    }
+    let kept = (|| -> Result<()> {
+        spool.sync()?;
+        spool.set_image(&digest.wait(console)?)
+    })();
+    if kept.is_err() {
+        return error;
+    }
+    let advice = format!(
+        "what is finished lies in {}; the same command with --resume continues it",
+        spool.folder().display()
+    );
+    if interrupted { Interrupted(advice).into() } else { error.context(advice) }
+}
+
+/// Gives a run up of which too much cannot be read.
+fn check_faults(faults: &Faults, bins: usize, image: &Path) -> Result<()> {
+    let failed = faults.count(Level::Bin);
+    if failed as f64 <= bins as f64 * MAX_FAILED {
+        return Ok(());
+    }
+    let regions: Vec<_> = faults.regions().iter().take(3).map(|region| region.error.clone()).collect();
+    let expected = format!("a slide of which at most {:.0} % of the bins cannot be read", MAX_FAILED * 100.0);
+    let found = format!("{failed} of {bins} that cannot: {}", regions.join("; "));
+    Err(InputError::in_file(image, "image", expected, found).into())
+}
+
+/// Predicts every node into memory, for slides that are measured too.
+///
+/// # Errors
+/// If the slide cannot be read or the device fails, and [`Interrupted`].
+pub fn predict_whole(job: Job<'_>) -> Result<SlidePrediction> {
+    let mut stream = Stream::new(job)?;
+    stream.drive(None, |_| Ok(())).map_err(|error| match error.is::<Interrupted>() {
+        true => Interrupted("nothing was written".into()).into(),
+        false => error,
+    })?;
+    Ok(stream.into_prediction())
+}
+
+/// Where to predict: the given places or the tissue, within the region.
+fn places(args: &PredictArgs, slide: &OpenedSlide, model: &ModelFile) -> Result<Places> {
+    let mut places = match &args.positions {
+        Some(path) => positions::read(path, slide.reader.width_px(), slide.reader.height_px())?,
+        None => places_on_tissue(slide, model)?,
+    };
+    if let Some(region) = &args.region {
+        let inside = |center: &SlidePx| region.contains(*center);
+        let kept: Vec<bool> = places.centers_px.iter().map(inside).collect();
+        let mut keep = kept.iter();
+        places.names.retain(|_| keep.next() == Some(&true));
+        let mut keep = kept.iter();
+        places.centers_px.retain(|_| keep.next() == Some(&true));
+        if places.centers_px.is_empty() {
+            let (width, height) = (slide.reader.width_px(), slide.reader.height_px());
+            let expected = format!("bins within it (the slide has {width} × {height} px)");
+            return Err(InputError::in_flag("--region", region, expected, "none").into());
+        }
+    }
+    Ok(places)
+}
+
+/// The tiles of the model's bin size that lie on tissue.
+fn places_on_tissue(slide: &OpenedSlide, model: &ModelFile) -> Result<Places> {
+    tissue_places(&slide.reader, model.model.config()).map_err(|error| match error {
+        TissueError::NoTissue { tile_um, width_um, height_um } => InputError::in_file(
+            &slide.path,
+            "tissue",
+            format!("stained tissue on tiles of {tile_um} µm (or places to predict, as --positions)"),
+            format!("none on {width_um:.0} × {height_um:.0} µm; is the pixel size right?"),
+        )
+        .into(),
+        TissueError::Slide(error) => anyhow::Error::from(error).context(slide.path.display().to_string()),
+    })
+}
+
+/// Features of the wide tiles that are made before the run.
+struct Read {
+    spot: Matrix,
+    region: Matrix,
+    /// Tiles whose patches could not be read whole.
+    unread: Vec<(Level, u32, SlidePx, String)>,
+}
+
+impl Read {
+    fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for value in self.spot.values.iter().chain(&self.region.values) {
+            hash.update(value.to_le_bytes());
+        }
+        hex(&hash.finalize())
+    }
+
+    fn note_in(&self, faults: &Faults) {
+        for (level, node, center, error) in &self.unread {
+            faults.note(*level, *node, *center, error);
+        }
+    }
+}
+
+/// Features of the wide tiles from `--features`, or of the model's frozen encoder by way of `--cache`; `None` where the
+/// run makes its own.
+fn wide_features(
+    args: &PredictArgs,
+    model: &ModelFile,
+    slide: &OpenedSlide,
+    layout: &SlideLayout,
+    digest: &FileDigest,
+    device: &Device,
+    console: &Console,
+) -> Result<Option<Read>> {
+    let config = model.model.config();
+    let id = slide_name(&args.image);
+    match (&config.wide_features, &args.features, &args.cache) {
+        (WideFeatures::File { width }, Some(folder), _) => {
+            let name = SlideName { id: &id, image_sha256: "", um_per_px: slide.um_per_px };
+            let (spot, region) = read_matrices(folder, name, layout, config, *width)?;
+            Ok(Some(Read { spot, region, unread: Vec::new() }))
+        }
+        (_, Some(_), _) => {
+            let expected = "a model that was trained on feature matrices";
+            Err(InputError::in_flag("--features", "wide features", expected, "one that makes its own").into())
+        }
+        (WideFeatures::Frozen { .. }, _, Some(folder)) => {
+            let (Some(encoder), Some(identity)) = (&model.frozen, &model.bundle.metadata.wide_encoder) else {
+                return Ok(None);
+            };
+            let image_sha256 = digest.wait(console)?;
+            let name = SlideName { id: &id, image_sha256: &image_sha256, um_per_px: slide.um_per_px };
+            let cache = FeatureCache::new(folder.clone());
+            let normalized: NormalizedSlide<SharedSlide> =
+                NormalizedSlide::new(slide.reader.clone(), config.stain_normalization)?;
+            let unread = std::sync::Mutex::new(Vec::new());
+            let note = |level: Level, tile: usize, center: SlidePx, error: &SlideError| {
+                let mut unread = unread.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                unread.push((level, tile as u32, center, error.to_string()));
+            };
+            let of_level = |level| {
+                cache.features(
+                    encoder,
+                    &identity.sha256,
+                    name,
+                    &normalized,
+                    level,
+                    layout,
+                    config,
+                    device,
+                    console,
+                    Some(&note),
+                )
+            };
+            let (spot, region) = (of_level(Level::Spot)?, of_level(Level::Region)?);
+            let unread = unread.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            Ok(Some(Read { spot, region, unread }))
+        }
+        (_, _, Some(_)) => {
+            console.warn("--cache keeps features of a frozen encoder; this model has none: nothing is kept");
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// A map always shows some pattern; only the held-out score tells whether to believe it.
@@ -122,119 +401,49 @@ fn report(
     console: &Console,
     model: &ModelFile,
     genes: &[usize],
-    values: &Matrix,
+    predicted: &OnDisk,
     seconds: f64,
     written: &[String],
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let symbols = &model.bundle.metadata.panel.symbols;
     let drawn: Vec<_> = genes.iter().filter_map(|&gene| symbols.get(gene)).collect();
-    let rate = values.rows as f64 / seconds.max(1e-9);
+    let rate = predicted.new_bins as f64 / seconds.max(1e-9);
+    let (rows, cols) = (predicted.rows.rows(), predicted.rows.cols());
     let text = format!(
-        "{} {} values of {} genes in {seconds:.1} s ({rate:.0}/s) → {}\n  {}",
-        values.rows,
+        "{rows} {} values of {cols} genes in {seconds:.1} s ({rate:.0} bins/s) → {}\n  {}",
         Level::from(args.level),
-        values.cols,
         args.out.display(),
         written.join("\n  ")
     );
+    let faults = &predicted.faults;
+    let failed = PerLevel::from_fn(|level| faults.count(level));
+    let regions = faults.regions();
+    for region in &regions {
+        let [left, top, right, bottom] = region.centers_px;
+        console.warn(format_args!(
+            "{} patches around ({left:.0}, {top:.0}) to ({right:.0}, {bottom:.0}) px could not be read whole: {}",
+            region.patches, region.error
+        ));
+    }
+    if !regions.is_empty() {
+        console.warn(format_args!(
+            "not predicted: {} of {} bins, {} spot and {} region tiles; they are empty in the tables",
+            failed.bin, predicted.bins, failed.spot, failed.region
+        ));
+    }
     let value = json!({
         "out": args.out,
         "files": written,
         "level": Level::from(args.level),
-        "observations": values.rows,
-        "genes": values.cols,
+        "observations": rows,
+        "genes": cols,
         "drawn": drawn,
         "seconds": seconds,
+        "bins": predicted.bins,
+        "bins_per_second": rate,
+        "failed": failed,
+        "unread": regions,
     });
     console.result(&text, &value)?;
     Ok(())
-}
-
-/// Reads an image and settles its pixel size: the flag's, else the file's own, which is said; never a guess.
-///
-/// # Errors
-/// If the file is no image, is too large, or nothing tells its pixel size.
-pub fn read_image(path: &Path, mpp: Option<f64>, console: &Console) -> anyhow::Result<ImageFile> {
-    if let Some(mpp) = mpp
-        && !PLAUSIBLE_UM_PER_PX.contains(&mpp)
-    {
-        let expected = format!(
-            "µm per pixel of a microscope's image, {} to {}",
-            PLAUSIBLE_UM_PER_PX.start(),
-            PLAUSIBLE_UM_PER_PX.end()
-        );
-        return Err(InputError::in_flag("--mpp", "pixel size", expected, mpp).into());
-    }
-    let bytes = read_limited(path, MAX_IMAGE_BYTES)?;
-    let decoded = decode(&bytes, &DecodeLimits::default())
-        .map_err(|error| InputError::in_file(path, "image", "a PNG, JPEG or TIFF slide image", error))?;
-    let um_per_px = match (mpp, decoded.embedded_um_per_px) {
-        (Some(given), Some(embedded)) if (given / embedded - 1.0).abs() > 0.05 => {
-            console.warn(format_args!(
-                "{} says {embedded:.4} µm per pixel, --mpp says {given}: taking --mpp",
-                path.display()
-            ));
-            given
-        }
-        (Some(given), _) => given,
-        (None, Some(embedded)) => {
-            console.say(format_args!("pixel size {embedded:.4} µm, as {} says", path.display()));
-            embedded
-        }
-        (None, None) => {
-            return Err(InputError::in_file(
-                path,
-                "pixel size",
-                "--mpp UM_PER_PX (scanner's protocol, or the slide viewer's properties: 20x is often about 0.5, 40x \
-                 about 0.25; for Space Ranger spot_diameter_fullres of scalefactors_json.json is 55 µm)",
-                "no pixel size in the image",
-            )
-            .into());
-        }
-    };
-    let slide = decoded.into_slide(um_per_px).with_context(|| path.display().to_string())?;
-    Ok(ImageFile { slide, sha256: sha256_hex(&bytes) })
-}
-
-/// The tiles of the model's bin size that lie on tissue.
-fn places_on_tissue(slide: &SlideImage, model: &ModelFile, path: &Path) -> anyhow::Result<Places> {
-    tissue_places(slide, model.model.config()).map_err(|error| match error {
-        TissueError::NoTissue { tile_um, width_um, height_um } => InputError::in_file(
-            path,
-            "tissue",
-            format!("stained tissue on tiles of {tile_um} µm (or places to predict, as --positions)"),
-            format!("none on {width_um:.0} × {height_um:.0} µm; is the pixel size right?"),
-        )
-        .into(),
-        TissueError::Slide(error) => error.into(),
-    })
-}
-
-/// Predicts with a progress bar; Ctrl-C ends it with nothing written.
-///
-/// # Errors
-/// As [`predict_slide`], and [`Interrupted`].
-pub fn predict_with_bar(
-    model: &ModelFile,
-    slide: &SlideImage,
-    layout: &SlideLayout,
-    features: Option<(&Matrix, &Matrix)>,
-    options: PredictOptions,
-    device: &burn::tensor::Device,
-    console: &Console,
-) -> anyhow::Result<SlidePrediction> {
-    interrupt::watch();
-    let wide = model.wide_source(features)?;
-    let bar = console.bar(0, "predict", "patches");
-    let step = |at: Progress| {
-        bar.set_length((at.tiles_total + at.bins_total) as u64);
-        bar.set_position((at.tiles_done + at.bins_done) as u64);
-        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let prediction = block_on(predict_slide(&model.model, slide, layout, wide, options, device, step))?;
-    bar.finish_and_clear();
-    if !prediction.complete {
-        return Err(Interrupted("nothing was written".into()).into());
-    }
-    Ok(prediction)
 }

@@ -14,7 +14,7 @@ use magnet_core::slide::{PatchReader, SlideImage};
 /// If a map cannot be drawn or a file cannot be written.
 pub(super) fn write(
     map: &PredictedMap<'_>,
-    slide: &SlideImage,
+    slide: &dyn PatchReader,
     folder: &Path,
     genes: &[usize],
 ) -> anyhow::Result<Vec<String>> {

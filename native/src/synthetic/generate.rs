@@ -10,6 +10,7 @@ use super::morphology::{BIN_UM, WIDE_BIN_UM};
 use super::program::{MODULATED_SHARE, Program};
 use super::stain::Stain;
 use super::visium_hd_writer::{BinnedCounts, write_binned_outputs, write_image};
+use super::whole_slide::write_whole_slide;
 use super::{SyntheticConfig, SyntheticSlide};
 use crate::cli::SynthesizeArgs;
 use crate::console::Console;
@@ -157,6 +158,15 @@ pub fn run(args: &SynthesizeArgs, console: &Console) -> Result<()> {
         um_per_px: args.mpp,
         ..SyntheticConfig::default()
     };
+    if let Some(size_px) = args.whole_slide {
+        let folder = OutputFolder::create(&args.out, Overwrite::from(args.overwrite))?;
+        let name = write_whole_slide(&config, size_px, folder.path(), console)?;
+        folder.commit()?;
+        let image = args.out.join(name);
+        let value = serde_json::json!({ "image": image, "um_per_px": config.um_per_px });
+        console.result(&image.display().to_string(), &value)?;
+        return Ok(());
+    }
     let summary = generate(&config, &args.out, Overwrite::from(args.overwrite), console)?;
     let mut text = String::new();
     for slide in &summary.slides {

@@ -16,6 +16,7 @@ pub mod render;
 pub mod stain;
 pub mod tissue;
 pub mod visium_hd_writer;
+pub mod whole_slide;
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};

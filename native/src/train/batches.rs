@@ -2,8 +2,6 @@
 //!
 //! Everything random is a function of (seed, epoch, step), so a run that is resumed sees the same batches.
 
-use std::sync::mpsc::sync_channel;
-
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
 use magnet_core::MagNetBatch;
@@ -17,13 +15,11 @@ use rayon::prelude::*;
 
 use super::data::{LevelSource, TrainingSlide};
 use crate::config::AugmentationConfig;
+use crate::read_ahead::read_ahead;
 
 /// Relative change of a stain's amount, and change of its optical density, at strength 1.
 const STAIN_SCALE: f32 = 0.2;
 const STAIN_SHIFT: f32 = 0.05;
-
-/// Batches prepared ahead of the step that uses them; more would only hold memory.
-const AHEAD: usize = 2;
 
 /// How the patches of one step are changed.
 #[derive(Debug, Clone, Copy)]
@@ -160,19 +156,10 @@ pub fn for_each_prepared(
     first: usize,
     mut each: impl FnMut(usize, PreparedBlock) -> Result<bool>,
 ) -> Result<()> {
-    std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(AHEAD);
-        scope.spawn(move || {
-            for (step, (slide, block)) in blocks.into_iter().enumerate().skip(first) {
-                let prepared = PreparedBlock::read(slides, slide, block, augmentation(step));
-                let failed = prepared.is_err();
-                // The receiver is gone when the loop has stopped early.
-                if sender.send((step, prepared)).is_err() || failed {
-                    break;
-                }
-            }
-        });
-        for (step, prepared) in receiver {
+    let read =
+        move |(step, (slide, block))| (step, PreparedBlock::read(slides, slide, block, augmentation(step)));
+    read_ahead(blocks.into_iter().enumerate().skip(first), read, |prepared| {
+        for (step, prepared) in prepared {
             if !each(step, prepared?)? {
                 break;
             }

@@ -11,15 +11,14 @@ use magnet_core::expression::{self, GeneStatistics, Matrix, per_gene_statistics}
 use magnet_core::layout::SlideLayout;
 use magnet_core::level::{Level, LevelGeometry, PerLevel};
 use magnet_core::model::{MagNetConfig, WideFeatures};
-use magnet_core::slide::{
-    DecodeLimits, NormalizedSlide, PatchReader, SlideImage, StainNormalization, decode,
-};
+use magnet_core::slide::{NormalizedSlide, PatchReader, StainNormalization};
 use rayon::prelude::*;
 
 use crate::config::{DataConfig, GeneSelection};
 use crate::console::Console;
 use crate::dataset::SlideData;
 use crate::error::InputError;
+use crate::slide_file::{SharedSlide, open_slide};
 
 /// How far a slide's bin size may be from the configuration's, as a fraction of it.
 const BIN_SIZE_TOLERANCE: f64 = 0.01;
@@ -55,7 +54,7 @@ pub struct PatchStore {
     centers_px: Vec<SlidePx>,
     side_um: f64,
     kept: Option<Vec<u8>>,
-    image: Option<Arc<NormalizedSlide<SlideImage>>>,
+    image: Option<Arc<NormalizedSlide<SharedSlide>>>,
 }
 
 impl PatchStore {
@@ -64,7 +63,7 @@ impl PatchStore {
     /// # Errors
     /// If a patch cannot be read.
     fn new(
-        image: &Arc<NormalizedSlide<SlideImage>>,
+        image: &Arc<NormalizedSlide<SharedSlide>>,
         centers_px: Vec<SlidePx>,
         geometry: &LevelGeometry,
         budget_bytes: &mut usize,
@@ -241,22 +240,18 @@ pub fn statistics<'a>(
     })
 }
 
-/// Decodes a slide's image, and brings its colours to the reference where the model wants that.
+/// Opens a slide's image, and brings its colours to the reference where the model wants that.
 ///
 /// # Errors
 /// If the file cannot be read, is no image, or is larger than the limits.
 pub fn open_image(
     slide: &SlideData,
     normalization: StainNormalization,
-) -> Result<NormalizedSlide<SlideImage>> {
-    let path = &slide.image_path;
-    let named = || format!("slide {}: image {}", slide.id, path.display());
-    let bytes = std::fs::read(path).with_context(named)?;
-    let found =
-        |error: magnet_core::slide::SlideError| InputError::in_file(path, "image", "a readable slide", error);
-    let image = decode(&bytes, &DecodeLimits::default()).map_err(found)?;
-    let slide = image.into_slide(slide.um_per_px).map_err(found)?;
-    Ok(NormalizedSlide::new(slide, normalization).map_err(found)?)
+) -> Result<NormalizedSlide<SharedSlide>> {
+    let named = || format!("slide {}: image {}", slide.id, slide.image_path.display());
+    let opened =
+        open_slide(&slide.image_path, Some(slide.um_per_px), &Console::quiet()).with_context(named)?;
+    NormalizedSlide::new(opened.reader, normalization).with_context(named)
 }
 
 /// The slide with its inputs. `features` are those of the wide levels where the model reads features.
@@ -265,7 +260,7 @@ pub fn open_image(
 /// If the image or a patch cannot be read.
 pub fn with_inputs(
     slide: &SlideData,
-    image: &Arc<NormalizedSlide<SlideImage>>,
+    image: &Arc<NormalizedSlide<SharedSlide>>,
     layout: SlideLayout,
     labels: PerLevel<Matrix>,
     model: &MagNetConfig,

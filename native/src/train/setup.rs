@@ -155,7 +155,7 @@ impl Wide {
     fn features(
         &self,
         slide: &SlideData,
-        image: &dyn magnet_core::slide::PatchReader,
+        image: &(dyn magnet_core::slide::PatchReader + Send),
         layout: &magnet_core::layout::SlideLayout,
         model: &MagNetConfig,
         options: &TrainOptions<'_>,
@@ -163,9 +163,22 @@ impl Wide {
         let of_level = |level: Level| match self {
             Self::Shared => Ok(None),
             Self::Frozen { file, cache } => cache
-                .features(file, slide, image, level, layout, model, &options.device, &options.console)
+                .features(
+                    &file.encoder,
+                    &file.identity.sha256,
+                    slide.into(),
+                    image,
+                    level,
+                    layout,
+                    model,
+                    &options.device,
+                    &options.console,
+                    None,
+                )
                 .map(Some),
-            Self::Files { files, width } => files.features(slide, level, layout, model, *width).map(Some),
+            Self::Files { files, width } => {
+                files.features(slide.into(), level, layout, model, *width).map(Some)
+            }
         };
         Ok(of_level(Level::Spot)?.zip(of_level(Level::Region)?))
     }
