@@ -7,8 +7,8 @@ use image::error::ImageError;
 use image::{DynamicImage, ImageDecoder, Limits};
 
 use super::error::SlideError;
-use super::{jpeg_segments, pixel_size};
 use super::slide_image::{SlideImage, over_background};
+use super::{jpeg_segments, pixel_size};
 
 /// What reading a PNG's header may allocate, whatever the limits say: metadata comes before the pixels.
 const MAX_HEADER_BYTES: u64 = 16 << 20;

@@ -2,11 +2,12 @@
 
 use std::io::Cursor;
 
-use tiff::decoder::Decoder;
-use tiff::tags::Tag;
-
 use super::decode::ImageFormat;
 use super::jpeg_segments::JpegSegments;
+use super::range::RangeRead;
+use crate::tiff::TiffError;
+use crate::tiff::read::{Directory, TiffReader};
+use crate::tiff::tags;
 
 /// The pixel sizes that a microscope image can have, in µm. A screen's 72 to 300 dots per inch lie far outside.
 pub const SENSIBLE_UM: std::ops::RangeInclusive<f64> = 0.05..=20.0;
@@ -34,22 +35,27 @@ fn png_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
 }
 
 fn tiff_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {
-    let mut decoder = Decoder::new(Cursor::new(bytes)).ok()?;
-    let um_per_unit = match decoder.find_tag(Tag::ResolutionUnit).ok()?.map(|unit| unit.into_u16()) {
-        None | Some(Ok(2)) => 25_400.0,
-        Some(Ok(3)) => 10_000.0,
-        _ => return None,
+    let mut reader = TiffReader::new(bytes).ok()?;
+    let directories = reader.directories().ok()?;
+    resolution_um_per_px(&mut reader, directories.first()?).ok()?
+}
+
+/// µm per pixel in x and y from TIFF's resolution tags; `None` where they name no unit of length.
+///
+/// # Errors
+/// [`TiffError`] when they lie outside the file.
+pub(super) fn resolution_um_per_px<R: RangeRead + ?Sized>(
+    reader: &mut TiffReader<'_, R>,
+    directory: &Directory,
+) -> Result<Option<(f64, f64)>, TiffError> {
+    let um_per_unit = match reader.unsigned(directory, tags::RESOLUTION_UNIT)? {
+        None | Some(2) => 25_400.0,
+        Some(3) => 10_000.0,
+        _ => return Ok(None),
     };
-    let mut um_per_px = |tag| {
-        let pixels_per_unit = match decoder.find_tag(tag).ok()?? {
-            tiff::decoder::ifd::Value::Rational(numerator, denominator) => {
-                f64::from(numerator) / f64::from(denominator)
-            }
-            value => value.into_f64().ok()?,
-        };
-        Some(um_per_unit / pixels_per_unit)
-    };
-    Some((um_per_px(Tag::XResolution)?, um_per_px(Tag::YResolution)?))
+    let x = reader.rational(directory, tags::X_RESOLUTION)?;
+    let y = reader.rational(directory, tags::Y_RESOLUTION)?;
+    Ok(x.zip(y).map(|(x, y)| (um_per_unit / x, um_per_unit / y)))
 }
 
 fn jpeg_um_per_px(bytes: &[u8]) -> Option<(f64, f64)> {

@@ -57,7 +57,10 @@ pub(super) fn resample(
     if (right - left).max(bottom - top) > MAX_COPY_PX {
         return Err(SlideError::Window {
             expected: format!("a window of at most {MAX_COPY_PX} px with the margin of its filter"),
-            found: format!("{} x {} px shrunk to {out_width_px} x {out_height_px}", window.width, window.height),
+            found: format!(
+                "{} x {} px shrunk to {out_width_px} x {out_height_px}",
+                window.width, window.height
+            ),
         });
     }
     let span = PxSpan { left, top, right, bottom };

@@ -252,7 +252,12 @@ impl<'a, R: RangeRead + ?Sized> TiffReader<'a, R> {
         self.values(directory, &entry, max_count).map(Some)
     }
 
-    fn values(&mut self, directory: &Directory, entry: &Entry, max_count: u64) -> Result<Vec<u64>, TiffError> {
+    fn values(
+        &mut self,
+        directory: &Directory,
+        entry: &Entry,
+        max_count: u64,
+    ) -> Result<Vec<u64>, TiffError> {
         if entry.kind != Kind::Unsigned {
             return Err(TiffError::field(directory.field(entry.tag), "unsigned numbers", "another type"));
         }

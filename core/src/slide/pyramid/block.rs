@@ -111,7 +111,10 @@ impl TiffImage {
             }
         };
         let from = ((index - first) * array.value_bytes) as usize;
-        Ok(self.samples.order.unsigned(piece.get(from..from + array.value_bytes as usize).unwrap_or_default()))
+        Ok(self
+            .samples
+            .order
+            .unsigned(piece.get(from..from + array.value_bytes as usize).unwrap_or_default()))
     }
 
     /// The samples of a chunk, one byte each.
@@ -156,8 +159,9 @@ fn read<R: RangeRead + ?Sized>(
     }
     let mut bytes = vec![0; length as usize];
     let result = source.read_at(offset, &mut bytes);
-    result.map_err(|error| {
-        TiffError::Io { field: field(), offset, bytes: length, detail: error.to_string() }.into()
-    })
-    .map(|()| bytes)
+    result
+        .map_err(|error| {
+            TiffError::Io { field: field(), offset, bytes: length, detail: error.to_string() }.into()
+        })
+        .map(|()| bytes)
 }

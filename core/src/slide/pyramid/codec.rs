@@ -52,7 +52,8 @@ impl Compression {
                     (50_001, "WebP"),
                     (50_002, "JPEG XL"),
                 ];
-                let name = known.iter().find(|(number, _)| *number == other).map_or("unknown", |(_, name)| name);
+                let name =
+                    known.iter().find(|(number, _)| *number == other).map_or("unknown", |(_, name)| name);
                 return Err(TiffError::field(
                     directory.field(tags::COMPRESSION),
                     "none, LZW, Deflate, PackBits, JPEG or JPEG 2000",
@@ -107,7 +108,14 @@ impl Predictor {
     }
 
     /// Undoes the prediction over rows of `row_bytes`, with `per_pixel` samples side by side.
-    pub(super) fn undo(self, bytes: &mut [u8], row_bytes: usize, per_pixel: usize, bits: u8, order: ByteOrder) {
+    pub(super) fn undo(
+        self,
+        bytes: &mut [u8],
+        row_bytes: usize,
+        per_pixel: usize,
+        bits: u8,
+        order: ByteOrder,
+    ) {
         if self == Self::None {
             return;
         }

@@ -154,7 +154,11 @@ fn a_source_that_fails_is_said_with_its_own_words() {
             self.0.len() as u64
         }
         fn read_at(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-            if offset < self.1 { self.0.read_at(offset, out) } else { Err(std::io::Error::other("disk on fire")) }
+            if offset < self.1 {
+                self.0.read_at(offset, out)
+            } else {
+                Err(std::io::Error::other("disk on fire"))
+            }
         }
     }
     let file = classic(&[page(200, 200).tiled(100, 100)]);
@@ -171,8 +175,12 @@ fn random_damage_is_an_error_or_another_picture() {
     let resolution = Some(((40_000, 1), 3));
     let described = Some("<OME><Pixels PhysicalSizeX='1'/></OME>".to_string());
     let pages = |compression| {
-        let base = Page { compression, resolution, description: described.clone(), ..page(40, 30).tiled(16, 16) };
-        [Page { sub_pages: vec![half.clone()], ..base }, Page { samples: 1, photometric: 1, pixels: pattern(9, 9, 1), ..page(9, 9) }]
+        let base =
+            Page { compression, resolution, description: described.clone(), ..page(40, 30).tiled(16, 16) };
+        [
+            Page { sub_pages: vec![half.clone()], ..base },
+            Page { samples: 1, photometric: 1, pixels: pattern(9, 9, 1), ..page(9, 9) },
+        ]
     };
     let options = PyramidOptions { cache_bytes: 4096, max_tile_bytes: 1 << 16, max_region_bytes: 1 << 16 };
     let mut state = 1u32;
@@ -181,9 +189,12 @@ fn random_damage_is_an_error_or_another_picture() {
         (state >> 8) as usize
     };
     let (mut refused, mut tried) = (0, 0);
-    for (compression, big, order) in
-        [(1, false, ByteOrder::Little), (5, true, ByteOrder::Big), (8, true, ByteOrder::Little), (32_773, false, ByteOrder::Big)]
-    {
+    for (compression, big, order) in [
+        (1, false, ByteOrder::Little),
+        (5, true, ByteOrder::Big),
+        (8, true, ByteOrder::Little),
+        (32_773, false, ByteOrder::Big),
+    ] {
         let file = write(&pages(compression), big, order);
         for _ in 0..1500 {
             let mut damaged = file.clone();

@@ -37,7 +37,8 @@ pub(super) fn decode(data: &[u8], tables: Option<&[u8]>, expected: Expected) -> 
     decoder.decode_headers().map_err(|error| error.to_string())?;
     let Some(info) = decoder.info() else { return Err("no header".into()) };
     let (width, height) = (u32::from(info.width), u32::from(info.height));
-    if width != expected.width || height < expected.rows || u16::from(info.components) != expected.components {
+    if width != expected.width || height < expected.rows || u16::from(info.components) != expected.components
+    {
         return Err(format!("{width} x {height} pixels of {} components", info.components));
     }
     let mut pixels = decoder.decode().map_err(|error| error.to_string())?;

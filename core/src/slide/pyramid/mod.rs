@@ -237,7 +237,8 @@ impl<R: RangeRead> SlidePyramid<R> {
     ) -> Result<(), SlideError> {
         let scale = (window.width / out_width_px as f64).min(window.height / out_height_px as f64);
         let level = self.level_for(scale);
-        let (scale_x, scale_y) = self.images.get(level).map_or((1.0, 1.0), |(_, fit)| (fit.scale_x, fit.scale_y));
+        let (scale_x, scale_y) =
+            self.images.get(level).map_or((1.0, 1.0), |(_, fit)| (fit.scale_x, fit.scale_y));
         let window = PxWindow {
             left: window.left / scale_x,
             top: window.top / scale_y,

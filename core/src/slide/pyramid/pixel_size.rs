@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use super::tiff_image::TiffImage;
 use super::ome;
-use crate::slide::pixel_size::sensible_mean;
+use super::tiff_image::TiffImage;
 use crate::slide::RangeRead;
+use crate::slide::pixel_size::{resolution_um_per_px, sensible_mean};
 use crate::tiff::TiffError;
 use crate::tiff::read::{Directory, TiffReader};
-use crate::tiff::tags;
 
 /// The pixel size that a slide's file claims.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,20 +64,6 @@ fn aperio_um_per_px(description: &str) -> Option<f64> {
     }
     let mut pairs = description.split('|').filter_map(|part| part.split_once('='));
     pairs.find(|(key, _)| key.trim() == "MPP").and_then(|(_, value)| value.trim().parse().ok())
-}
-
-fn resolution_um_per_px<R: RangeRead + ?Sized>(
-    reader: &mut TiffReader<'_, R>,
-    directory: &Directory,
-) -> Result<Option<(f64, f64)>, TiffError> {
-    let um_per_unit = match reader.unsigned(directory, tags::RESOLUTION_UNIT)? {
-        None | Some(2) => 25_400.0,
-        Some(3) => 10_000.0,
-        _ => return Ok(None),
-    };
-    let x = reader.rational(directory, tags::X_RESOLUTION)?;
-    let y = reader.rational(directory, tags::Y_RESOLUTION)?;
-    Ok(x.zip(y).map(|(x, y)| (um_per_unit / x, um_per_unit / y)))
 }
 
 #[cfg(test)]

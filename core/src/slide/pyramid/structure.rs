@@ -5,9 +5,9 @@
 //! (Aperio). A level must have the slide's proportions to within a pixel; labels, macro pictures and thumbnails are no
 //! levels.
 
-use super::tiff_image::{TiffImage, description};
 use super::ome;
 use super::pixel_size::{EmbeddedPixelSize, embedded_pixel_size};
+use super::tiff_image::{TiffImage, description};
 use crate::slide::RangeRead;
 use crate::tiff::TiffError;
 use crate::tiff::read::{Directory, TiffReader};
@@ -45,7 +45,10 @@ impl Structure {
             None => String::new(),
         };
         let is_ome = ome::is_ome(&said_first);
-        if is_ome && base.samples.per_pixel == 1 && ome::channels(&said_first, base.width, base.height) == Some(3) {
+        if is_ome
+            && base.samples.per_pixel == 1
+            && ome::channels(&said_first, base.width, base.height) == Some(3)
+        {
             return Err(TiffError::field(
                 base.label,
                 "the colours of a pixel side by side (bfconvert and raw2ometiff do that with their RGB options)",
@@ -57,7 +60,9 @@ impl Structure {
         let mut levels = vec![(base.clone(), Fit::FULL.of(&base))];
         let mut candidates = reader.sub_directories(base_directory)?;
         let own = candidates.len();
-        candidates.extend(chain.into_iter().enumerate().filter(|(index, _)| *index != base_index).map(|(_, image)| image));
+        candidates.extend(
+            chain.into_iter().enumerate().filter(|(index, _)| *index != base_index).map(|(_, image)| image),
+        );
         for (index, directory) in candidates.iter().enumerate() {
             // What cannot be read here is no level: labels are often stored in ways of their own.
             let Ok(image) = TiffImage::read(&mut reader, directory, max_block_bytes) else { continue };
@@ -124,7 +129,9 @@ impl Fit {
         // Levels are mostly made by halving, rounding at each step; the exact scale is the whole number.
         let whole = longer.round();
         let rounds_to = |scale: f64, tolerance: f64| {
-            sides.iter().all(|&(full, reduced)| (f64::from(full) / scale - f64::from(reduced)).abs() <= tolerance)
+            sides
+                .iter()
+                .all(|&(full, reduced)| (f64::from(full) / scale - f64::from(reduced)).abs() <= tolerance)
         };
         if rounds_to(whole, 1.0) {
             return Some(Fit { scale_x: whole, scale_y: whole, ..Self::FULL }.of(level));

@@ -61,7 +61,15 @@ impl Page {
     }
 
     /// Samples of a chunk as they are before compression: its plane, its rows padded to the tile.
-    fn chunk(&self, left: u32, top: u32, width: u32, height: u32, plane: Option<u16>, order: ByteOrder) -> Vec<u8> {
+    fn chunk(
+        &self,
+        left: u32,
+        top: u32,
+        width: u32,
+        height: u32,
+        plane: Option<u16>,
+        order: ByteOrder,
+    ) -> Vec<u8> {
         let channels: Vec<u16> = plane.map_or_else(|| (0..self.samples).collect(), |plane| vec![plane]);
         let mut bytes = Vec::new();
         for y in top..top + height {
@@ -107,7 +115,8 @@ impl Page {
             for top in (0..self.height).step_by(height as usize) {
                 for left in (0..self.width).step_by(width as usize) {
                     let rows = if self.tile.is_some() { height } else { height.min(self.height - top) };
-                    chunks.push(compress(self.compression, &self.chunk(left, top, width, rows, plane, order)));
+                    chunks
+                        .push(compress(self.compression, &self.chunk(left, top, width, rows, plane, order)));
                 }
             }
         }
@@ -205,7 +214,8 @@ impl Writer {
                 self.bytes.extend(chunk);
             }
         }
-        let short = |values: &[u16]| (3u16, values.iter().map(|&value| u64::from(value)).collect::<Vec<u64>>());
+        let short =
+            |values: &[u16]| (3u16, values.iter().map(|&value| u64::from(value)).collect::<Vec<u64>>());
         let long = |value: u32| (4u16, vec![u64::from(value)]);
         let offset_type = if self.big { 16 } else { 4 };
         let mut entries = vec![
@@ -237,7 +247,8 @@ impl Writer {
             let colors = 1u16 << page.bits;
             let channel = |value: fn(u16) -> u16| (0..colors).map(move |index| value(index) << 8);
             let red = channel(|index| index);
-            let values: Vec<u16> = red.chain(channel(|index| 255 - index)).chain(channel(|index| (2 * index) & 255)).collect();
+            let values: Vec<u16> =
+                red.chain(channel(|index| 255 - index)).chain(channel(|index| (2 * index) & 255)).collect();
             entries.push((tags::COLOR_MAP, short(&values)));
         }
         if let Some(text) = &page.description {

@@ -94,7 +94,9 @@ fn layouts() -> impl Strategy<Value = Layout> {
 /// What a page of 1 to 4 samples is as RGB.
 fn expected_rgb(page: &Page) -> Vec<u8> {
     let pixels = page.pixels.chunks_exact(usize::from(page.samples));
-    pixels.flat_map(|pixel| if pixel.len() < 3 { [pixel[0]; 3] } else { [pixel[0], pixel[1], pixel[2]] }).collect()
+    pixels
+        .flat_map(|pixel| if pixel.len() < 3 { [pixel[0]; 3] } else { [pixel[0], pixel[1], pixel[2]] })
+        .collect()
 }
 
 /// The page at half the size, every second pixel of every second row.
@@ -261,13 +263,7 @@ fn other_samples_become_rgb() {
     assert_eq!(read(one_bit), [0, 0, 0, 255, 255, 255, 255, 255, 255]);
     let palette = Page { bits: 4, photometric: 3, pixels: vec![0, 3, 15], ..grey };
     assert_eq!(read(palette), [0, 255, 0, 3, 252, 6, 15, 240, 30]);
-    let clear = |extra| Page {
-        width: 1,
-        samples: 4,
-        extra,
-        pixels: vec![0, 100, 200, 51],
-        ..base.clone()
-    };
+    let clear = |extra| Page { width: 1, samples: 4, extra, pixels: vec![0, 100, 200, 51], ..base.clone() };
     assert_eq!(read(clear(Some(2))), [204, 224, 244]);
     assert_eq!(read(clear(Some(1))), [204, 255, 255]);
     assert_eq!(read(clear(Some(0))), [0, 100, 200]);
@@ -278,7 +274,7 @@ fn other_samples_become_rgb() {
 #[test]
 fn tiles_that_are_left_out_are_white() {
     let sparse = Page { missing: vec![1], ..page(40, 20).tiled(20, 20) };
-    let slide = open(classic(&[sparse.clone()])).unwrap();
+    let slide = open(classic(std::slice::from_ref(&sparse))).unwrap();
     let rgb = whole(&slide, 0).unwrap();
     for (index, pixel) in rgb.chunks_exact(3).enumerate() {
         let expected = if index % 40 < 20 { &sparse.pixels[index * 3..index * 3 + 3] } else { &[255; 3] };
@@ -293,9 +289,7 @@ fn a_slide_is_opened_with_a_few_reads_and_read_tile_by_tile() {
     let large = Page { missing, ..Page::rgb(1000, 1000, vec![90; 3_000_000]).tiled(4, 4) };
     let source = Counting(classic(&[large]), AtomicU64::new(0), AtomicU64::new(0));
     let slide = SlidePyramid::open(source, PyramidOptions::default()).unwrap();
-    let read = || {
-        (slide.source().1.swap(0, Ordering::Relaxed), slide.source().2.swap(0, Ordering::Relaxed))
-    };
+    let read = || (slide.source().1.swap(0, Ordering::Relaxed), slide.source().2.swap(0, Ordering::Relaxed));
     let (reads, bytes) = read();
     assert!(reads <= 4 && bytes <= 64 << 10, "{reads} reads of {bytes} bytes to open");
     // Tile 31,000 is the first of row 124.
@@ -310,7 +304,7 @@ fn a_slide_is_opened_with_a_few_reads_and_read_tile_by_tile() {
 #[test]
 fn a_tall_uncompressed_strip_is_read_in_parts() {
     let strip = page(700, 3000);
-    let source = Counting(classic(&[strip.clone()]), AtomicU64::new(0), AtomicU64::new(0));
+    let source = Counting(classic(std::slice::from_ref(&strip)), AtomicU64::new(0), AtomicU64::new(0));
     let slide = SlidePyramid::open(source, PyramidOptions::default()).unwrap();
     let row = slide.read_region(0, 0, 1500, 700, 1).unwrap();
     assert_eq!(row, strip.pixels[1500 * 2100..1501 * 2100]);
@@ -385,4 +379,57 @@ fn the_tiff_crate_writes_what_is_read_here() {
     let mut bytes = Cursor::new(Vec::new());
     DynamicImage::from(rgb.clone()).write_to(&mut bytes, image::ImageFormat::Tiff).unwrap();
     assert_eq!(whole(&open(bytes.into_inner()).unwrap(), 0).unwrap(), rgb.into_raw());
+}
+
+#[test]
+fn pyramids_that_are_written_here_are_read_here() {
+    use crate::tiff::write::{PyramidImage, PyramidWriter, TileCompression};
+    let (width, height) = (150u32, 110u32);
+    let ramps = |x: u32, y: u32| [(x * 255 / width) as u8, (y * 255 / height) as u8, 128];
+    let pixels: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| ramps(x, y))).collect();
+    for (compression, most) in [(TileCompression::Deflate, 0), (TileCompression::Jpeg(90), 12)] {
+        let image = PyramidImage {
+            width_px: width,
+            height_px: height,
+            tile_px: 32,
+            compression,
+            um_per_px: Some(0.274),
+            description: "",
+        };
+        let mut out = Cursor::new(Vec::new());
+        let fill = |region: crate::tiff::write::TileRegion, tile: &mut [[u8; 3]]| {
+            for (y, row) in tile.chunks_mut(region.stride_px as usize).enumerate() {
+                for (x, pixel) in row.iter_mut().enumerate() {
+                    *pixel = ramps(region.left_px + x as u32, region.top_px + y as u32);
+                }
+            }
+            Ok(())
+        };
+        PyramidWriter::new(&mut out).unwrap().write_image(&image, fill).unwrap();
+        let slide = open(out.into_inner()).unwrap();
+        assert!((slide.embedded_pixel_size().unwrap().um_per_px - 0.274).abs() < 1e-5);
+        assert!(slide.levels().len() > 1 && slide.levels()[1].downsample == 2.0, "{:?}", slide.levels());
+        assert_near(&whole(&slide, 0).unwrap(), &pixels, most, 1.0);
+    }
+}
+
+#[test]
+fn several_threads_read_one_slide() {
+    let base = Page { compression: 5, ..page(120, 120).tiled(16, 16) };
+    let image = SlideImage::new(120, 120, base.pixels.clone(), 1.0).unwrap();
+    // Room for two tiles, so that threads drop each other's.
+    let options = PyramidOptions { cache_bytes: 2000, ..PyramidOptions::default() };
+    let mut slide = SlidePyramid::open(classic(&[base]), options).unwrap();
+    slide.set_um_per_px(1.0).unwrap();
+    let centers: Vec<SlidePx> = (0..64)
+        .map(|index| SlidePx { x: f64::from(index * 37 % 120), y: f64::from(index * 53 % 120) })
+        .collect();
+    let expected = image.read_patches(&centers, 20.0, 10).unwrap();
+    std::thread::scope(|scope| {
+        let readers: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| slide.read_patches(&centers, 20.0, 10).unwrap())).collect();
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), expected);
+        }
+    });
 }

@@ -103,13 +103,16 @@ impl TiffImage {
         }
         // Held at once while a block is decoded: its samples and its RGB.
         let pixels = u64::from(block_width) * u64::from(block_height);
-        let decoded = pixels.saturating_mul(u64::from(samples.per_pixel) * u64::from(samples.bits).div_ceil(8));
+        let decoded =
+            pixels.saturating_mul(u64::from(samples.per_pixel) * u64::from(samples.bits).div_ceil(8));
         let decoded = decoded.max(pixels.saturating_mul(3));
         if decoded > max_block_bytes {
             let part = if tiled { "tile" } else { "strip" };
             return Err(TiffError::field(
                 format!("{}, {part}s", directory.label()),
-                format!("at most {max_block_bytes} bytes each (a slide is best stored in tiles of 256 to 1024 px)"),
+                format!(
+                    "at most {max_block_bytes} bytes each (a slide is best stored in tiles of 256 to 1024 px)"
+                ),
                 format!("{block_width} x {block_height} pixels, {decoded} bytes"),
             ));
         }
@@ -242,16 +245,30 @@ fn samples<R: RangeRead + ?Sized>(
         Some(3) => Ink::Palette(palette(reader, directory, bits)?),
         Some(6) if compression.holds_colors() => Ink::YCbCr,
         // Aperio's JPEG 2000 carries its colour space in the compression's number; others leave the tag out.
-        None => if per_pixel >= 3 { Ink::Rgb } else { Ink::BlackIsZero },
+        None => {
+            if per_pixel >= 3 {
+                Ink::Rgb
+            } else {
+                Ink::BlackIsZero
+            }
+        }
         Some(6) => return refuse(tags::PHOTOMETRIC, "YCbCr only with JPEG or JPEG 2000", &compression),
         Some(5) if bits == 8 && !compression.holds_colors() => Ink::Cmyk,
         Some(other) => {
-            return refuse(tags::PHOTOMETRIC, "0 to 3 or 6 (grey, RGB, palette, YCbCr), or CMYK of 8 bits", &other);
+            return refuse(
+                tags::PHOTOMETRIC,
+                "0 to 3 or 6 (grey, RGB, palette, YCbCr), or CMYK of 8 bits",
+                &other,
+            );
         }
     };
     let needed = ink.channels();
     if per_pixel < needed {
-        return refuse(tags::SAMPLES_PER_PIXEL, &format!("at least {needed} for this colour space"), &per_pixel);
+        return refuse(
+            tags::SAMPLES_PER_PIXEL,
+            &format!("at least {needed} for this colour space"),
+            &per_pixel,
+        );
     }
     if bits < 8 && (per_pixel != 1 || compression.holds_colors()) {
         return refuse(tags::BITS_PER_SAMPLE, "8 or 16 for images of several samples", &bits);
@@ -281,5 +298,7 @@ fn palette<R: RangeRead + ?Sized>(
         return Err(TiffError::field(directory.field(tags::COLOR_MAP), expected, values.len()));
     }
     let channel = |index: usize| values.get(index).map_or(0, |&value| (value >> 8) as u8);
-    Ok((0..colors).map(|index| [channel(index), channel(colors + index), channel(2 * colors + index)]).collect())
+    Ok((0..colors)
+        .map(|index| [channel(index), channel(colors + index), channel(2 * colors + index)])
+        .collect())
 }
