@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
-use hdf5_pure::{AttrValue, DType, Dataset, Error, File, FormatError, ReadSeekSource, VlenStringReadOptions};
+use hdf5_pure::{
+    AttrValue, DType, Dataset, DatatypeByteOrder, Error, File, FormatError, ReadSeekSource,
+    VlenStringReadOptions,
+};
 
 use super::{Attribute, Element, Hdf5Error, Kind, Limits};
 
@@ -144,6 +147,9 @@ impl Hdf5File {
     /// When `path` is no dataset of numbers, is too large, or cannot be decoded.
     pub fn read_f32(&self, path: &str) -> Result<Vec<f32>, Hdf5Error> {
         let dataset = self.bounded(path, &[Element::Float, Element::Integer], "numbers")?;
+        if let Some(values) = half_precision(path, &dataset)? {
+            return Ok(values.into_iter().map(half::f16::to_f32).collect());
+        }
         dataset.read_f32().map_err(|error| damaged(path, &error))
     }
 
@@ -153,6 +159,9 @@ impl Hdf5File {
     /// As [`Hdf5File::read_f32`].
     pub fn read_f64(&self, path: &str) -> Result<Vec<f64>, Hdf5Error> {
         let dataset = self.bounded(path, &[Element::Float, Element::Integer], "numbers")?;
+        if let Some(values) = half_precision(path, &dataset)? {
+            return Ok(values.into_iter().map(half::f16::to_f64).collect());
+        }
         dataset.read_f64().map_err(|error| damaged(path, &error))
     }
 
@@ -290,6 +299,25 @@ impl Hdf5File {
         }
         Ok(out)
     }
+}
+
+/// The elements of a half-precision dataset, which the library does not convert; `None` for any other.
+fn half_precision(path: &str, dataset: &Dataset) -> Result<Option<Vec<half::f16>>, Hdf5Error> {
+    let Ok(DType::Other(datatype)) = dataset.dtype() else { return Ok(None) };
+    let hdf5_pure::Datatype::FloatingPoint { size: 2, byte_order, layout } = datatype.as_ref() else {
+        return Ok(None);
+    };
+    if layout.exponent_size != 5 {
+        let found = format!("a float with {} exponent bits", layout.exponent_size);
+        return Err(mismatch(path, "half, single or double precision", found));
+    }
+    let decode = match byte_order {
+        DatatypeByteOrder::LittleEndian => half::f16::from_le_bytes,
+        DatatypeByteOrder::BigEndian => half::f16::from_be_bytes,
+        other => return Err(mismatch(path, "little- or big-endian numbers", format!("{other:?}"))),
+    };
+    let raw = dataset.read_raw().map_err(|error| damaged(path, &error))?;
+    Ok(Some(raw.as_chunks::<2>().0.iter().map(|&bytes| decode(bytes)).collect()))
 }
 
 fn element(dtype: &DType) -> Element {

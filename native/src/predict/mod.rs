@@ -5,7 +5,7 @@
 
 mod faults;
 mod meter;
-mod positions;
+pub mod positions;
 mod spool;
 mod stream;
 #[cfg(test)]
