@@ -7,6 +7,7 @@ use image::error::ImageError;
 use image::{DynamicImage, ImageDecoder, Limits};
 
 use super::error::SlideError;
+use super::pyramid::refuse_first_of_colors;
 use super::slide_image::{SlideImage, over_background};
 use super::{jpeg_segments, pixel_size};
 
@@ -121,7 +122,10 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<DecodedImage, Slide
         ImageFormat::Tiff => {
             let decoder =
                 TiffDecoder::new(Cursor::new(bytes)).map_err(|error| decode_error(format, error))?;
-            read(decoder, format, limits)?
+            let image = read(decoder, format, limits)?;
+            // After the pixels, so that a damaged file is refused in the decoder's words.
+            refuse_first_of_colors(bytes)?;
+            image
         }
     };
     let (width_px, height_px) = (image.width(), image.height());
@@ -406,6 +410,13 @@ mod tests {
             let error = decode(bytes, &DecodeLimits::default()).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn one_of_three_colours_is_not_taken_for_a_picture() {
+        let planes = include_bytes!("../../../tests/fixtures/slides/planes.ome.tif");
+        let error = decode(planes, &DecodeLimits::default()).unwrap_err();
+        assert!(error.to_string().contains("one image per colour"), "{error}");
     }
 
     #[test]

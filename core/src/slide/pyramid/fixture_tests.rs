@@ -1,7 +1,9 @@
 //! Files that the reference libraries wrote (tests/fixtures/slides/make.py), against the formulas of their pictures.
 
+use super::hostile_tests::with;
 use super::tests::{assert_near, open, pattern, whole};
 use super::*;
+use crate::tiff::tags;
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -47,6 +49,15 @@ fn aperio_slides_have_their_levels_and_their_colours() {
         assert_near(&whole(&slide, 0).unwrap(), &smooth(150, 110), most, mean);
         assert_near(&whole(&slide, 1).unwrap(), &smooth(75, 55), most + 24, mean + 0.5);
     }
+}
+
+#[test]
+fn a_codestream_that_transforms_its_colours_is_not_transformed_twice() {
+    let file = fixture!("aperio_33005.svs");
+    let expected = whole(&open(file.clone()).unwrap(), 0).unwrap();
+    // The same tiles, said to be luma and chroma.
+    let said = with(file, tags::COMPRESSION, None, 33_003);
+    assert_eq!(whole(&open(said).unwrap(), 0).unwrap(), expected);
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn entry(bytes: &[u8], tag: u16) -> usize {
 }
 
 /// The file with the value (or offset) of a tag replaced, and its count where one is given.
-fn with(mut bytes: Vec<u8>, tag: u16, count: Option<u32>, value: u32) -> Vec<u8> {
+pub(super) fn with(mut bytes: Vec<u8>, tag: u16, count: Option<u32>, value: u32) -> Vec<u8> {
     let at = entry(&bytes, tag);
     if let Some(count) = count {
         bytes[at + 4..at + 8].copy_from_slice(&count.to_le_bytes());
@@ -72,6 +72,14 @@ fn impossible_tags_are_refused_by_name() {
         let error = open(bytes).unwrap_err();
         assert!(field_of(&error).contains(name), "{name}: {error}");
     }
+}
+
+#[test]
+fn what_would_give_wrong_colours_is_refused() {
+    let ycbcr = Page { compression: 7, photometric: 6, planar: true, ..page(40, 40).tiled(16, 16) };
+    assert!(field_of(&open(classic(&[ycbcr])).unwrap_err()).contains("PlanarConfiguration"));
+    let four = Page { compression: 7, samples: 4, pixels: pattern(40, 40, 4), ..page(40, 40).tiled(16, 16) };
+    assert!(field_of(&open(classic(&[four])).unwrap_err()).contains("SamplesPerPixel"));
 }
 
 #[test]

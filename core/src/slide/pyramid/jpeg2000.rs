@@ -9,7 +9,8 @@ const START: [u8; 4] = [0xFF, 0x4F, 0xFF, 0x51];
 const MAX_TILES: u64 = 64;
 
 /// Decodes a tile to interleaved grey or RGB. `luma_chroma` says that three components are luma and chroma; where the
-/// chroma is coarser than the luma, they are so in any case. On failure, says what was found.
+/// chroma is coarser than the luma, they are so in any case, and where the codestream has transformed them itself, they
+/// are not. On failure, says what was found.
 pub(super) fn decode(
     data: &[u8],
     width: u32,
@@ -41,7 +42,7 @@ pub(super) fn decode(
         return Err(format!("{} decoded components", decoded.components().len()));
     }
     let mut bytes = decoded.data_u8();
-    if components == 3 && luma_chroma && !size.coarse_chroma {
+    if components == 3 && luma_chroma && !size.coarse_chroma && !transforms_colors(stream) {
         rgb_from_ycbcr(&mut bytes);
     }
     Ok(bytes)
@@ -82,6 +83,22 @@ impl Size {
             coarse_chroma: each.windows(2).any(|pair| pair[0][1..] != pair[1][1..]),
         })
     }
+}
+
+/// Whether the codestream says itself that its components were transformed, which the decoder undoes.
+fn transforms_colors(stream: &[u8]) -> bool {
+    let mut rest = stream.get(2..).unwrap_or_default();
+    while let [0xFF, marker, high, low, content @ ..] = rest
+        && !matches!(marker, 0x90 | 0xD9)
+    {
+        // COD: style, order of progression, layers (2), transform.
+        if *marker == 0x52 {
+            return content.get(4).is_some_and(|&transform| transform != 0);
+        }
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        rest = rest.get(2 + length..).unwrap_or_default();
+    }
+    false
 }
 
 /// JFIF's conversion, in place.

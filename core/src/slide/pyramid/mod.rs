@@ -33,6 +33,7 @@ mod tiff_image;
 use std::sync::Arc;
 
 pub use pixel_size::{EmbeddedPixelSize, PixelSizeOrigin};
+pub(super) use structure::refuse_first_of_colors;
 
 use self::cache::{Cache, Key};
 use self::structure::{Fit, Structure};

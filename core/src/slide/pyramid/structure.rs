@@ -45,16 +45,12 @@ impl Structure {
             None => String::new(),
         };
         let is_ome = ome::is_ome(&said_first);
-        if is_ome
-            && base.samples.per_pixel == 1
-            && ome::channels(&said_first, base.width, base.height) == Some(3)
-        {
-            return Err(TiffError::field(
-                base.label,
-                "the colours of a pixel side by side (bfconvert and raw2ometiff do that with their RGB options)",
-                "one image per colour",
-            ));
-        }
+        refuse_separate_colors(
+            &said_first,
+            &base.label,
+            base.samples.per_pixel.into(),
+            (base.width, base.height),
+        )?;
         let pixel_size = embedded_pixel_size(&mut reader, base_directory, &said_first, &base)?;
 
         let mut levels = vec![(base.clone(), Fit::FULL.of(&base))];
@@ -84,6 +80,48 @@ impl Structure {
         levels.sort_by(|(_, a), (_, b)| a.scale_x.total_cmp(&b.scale_x));
         Ok(Self { levels, pixel_size })
     }
+}
+
+/// Refuses the first image of a file that holds the three colours of a picture as images of their own: it is one of
+/// them, and grey. What else may be wrong with the file is not looked at.
+pub(in crate::slide) fn refuse_first_of_colors(bytes: &[u8]) -> Result<(), TiffError> {
+    let facts = || {
+        let mut reader = TiffReader::new(bytes)?;
+        let chain = reader.directories()?;
+        let Some(first) = chain.first() else { return Ok(None) };
+        let mut value = |tag| reader.unsigned(first, tag).map(|value| value.unwrap_or(1));
+        let per_pixel = value(tags::SAMPLES_PER_PIXEL)?;
+        let size = (value(tags::IMAGE_WIDTH)? as u32, value(tags::IMAGE_LENGTH)? as u32);
+        Ok::<_, TiffError>(Some((
+            description(&mut reader, first)?,
+            first.label().to_string(),
+            per_pixel,
+            size,
+        )))
+    };
+    match facts() {
+        Ok(Some((said, label, per_pixel, size))) => refuse_separate_colors(&said, &label, per_pixel, size),
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
+fn refuse_separate_colors(
+    description: &str,
+    label: &str,
+    samples_per_pixel: u64,
+    (width, height): (u32, u32),
+) -> Result<(), TiffError> {
+    if samples_per_pixel != 1
+        || !ome::is_ome(description)
+        || ome::channels(description, width, height) != Some(3)
+    {
+        return Ok(());
+    }
+    Err(TiffError::field(
+        label,
+        "the colours of a pixel side by side (bfconvert and raw2ometiff do that with their RGB options)",
+        "one image per colour",
+    ))
 }
 
 /// The index of the image with the most pixels, the first of several.

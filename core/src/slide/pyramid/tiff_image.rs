@@ -276,6 +276,12 @@ fn samples<R: RangeRead + ?Sized>(
     if bits == 16 && compression.holds_colors() {
         return refuse(tags::BITS_PER_SAMPLE, "8 with JPEG or JPEG 2000", &bits);
     }
+    if *compression == Compression::Jpeg && !matches!(per_pixel / planes, 1 | 3) {
+        return refuse(tags::SAMPLES_PER_PIXEL, "1 or 3 with JPEG", &per_pixel);
+    }
+    if planes > 1 && ink == Ink::YCbCr {
+        return refuse(tags::PLANAR_CONFIGURATION, "1 with YCbCr", &2);
+    }
     let extra = reader.unsigned_values(directory, tags::EXTRA_SAMPLES, 16)?.unwrap_or_default();
     let alpha = match extra.first() {
         Some(1) if per_pixel > needed => Alpha::Premultiplied,
