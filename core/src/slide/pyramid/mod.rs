@@ -8,7 +8,7 @@
 //! - grey, RGB, RGBA, palettes, YCbCr inside JPEG and JPEG 2000, CMYK; 8 and 16 bits; planes side by side or apart;
 //! - levels in the file's chain of images or in SubIFDs; a tile that the file leaves out is white.
 //!
-//! Which images are levels is said in [`structure`], what a file says of its pixel size in [`pixel_size`].
+//! Which images are levels is said in `structure.rs`, what a file says of its pixel size in `pixel_size.rs`.
 
 mod block;
 mod cache;
