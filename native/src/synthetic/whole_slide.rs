@@ -33,10 +33,22 @@ struct Section {
 }
 
 impl Section {
-    fn pixel(&self, x: u32, y: u32) -> [u8; 3] {
-        let (dx, dy) = (f64::from(x) + 0.5 - self.center_px.0, f64::from(y) + 0.5 - self.center_px.1);
-        let from = if dx.hypot(dy) < self.radius_px { &self.pattern } else { &self.glass };
-        from.get_pixel(mirrored(x, from.width()), mirrored(y, from.height())).0
+    /// Draws pixels of row `y` from column `left` on.
+    fn draw(&self, y: u32, left: u32, pixels: &mut [[u8; 3]]) {
+        let dy = f64::from(y) + 0.5 - self.center_px.1;
+        let half = (self.radius_px.powi(2) - dy.powi(2)).max(0.0).sqrt();
+        let tissue = self.center_px.0 - half..self.center_px.0 + half;
+        let row = |image: &RgbImage| {
+            let (pixels, _) = image.as_raw().as_chunks::<3>();
+            let start = mirrored(y, image.height()) as usize * image.width() as usize;
+            pixels.get(start..start + image.width() as usize).unwrap_or_default().to_vec()
+        };
+        let (pattern, glass) = (row(&self.pattern), row(&self.glass));
+        for (x, pixel) in (left..).zip(pixels) {
+            let from = if tissue.contains(&(f64::from(x) + 0.5)) { &pattern } else { &glass };
+            let at = mirrored(x, from.len() as u32) as usize;
+            *pixel = from.get(at).copied().unwrap_or_default();
+        }
     }
 }
 
@@ -99,14 +111,10 @@ pub fn write_whole_slide(
             description: "",
         };
         let fill = |region: TileRegion, tile: &mut [[u8; 3]]| {
-            for (row, y) in tile
-                .chunks_mut(region.stride_px as usize)
-                .zip(region.top_px..)
-                .take(region.height_px as usize)
-            {
-                for (pixel, x) in row.iter_mut().zip(region.left_px..).take(region.width_px as usize) {
-                    *pixel = section.pixel(x, y);
-                }
+            let rows = tile.chunks_mut(region.stride_px as usize).zip(region.top_px..);
+            for (row, y) in rows.take(region.height_px as usize) {
+                let inside = region.width_px as usize;
+                section.draw(y, region.left_px, row.get_mut(..inside).unwrap_or_default());
             }
             bar.inc(1);
             Ok(())
