@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use magnet_core::anndata::Annotation;
 use magnet_core::bundle::BundleError;
 use magnet_core::digest::sha256_hex;
 use magnet_core::expression::Matrix;
@@ -135,10 +134,5 @@ impl ModelFile {
         order.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.cmp(b)));
         order.truncate(count);
         order
-    }
-
-    /// What tells a table of predictions where its numbers come from, for `uns/magnet`.
-    pub fn provenance(&self) -> Vec<(&'static str, Annotation)> {
-        magnet_core::map::provenance(&self.bundle, &self.sha256, PROGRAM)
     }
 }

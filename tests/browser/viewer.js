@@ -75,12 +75,12 @@ export class Viewer {
 /** A table of predictions: names of rows, genes, and one array of values per gene. */
 export function parseCsv(text) {
   const [head, ...lines] = text.trim().split(/\r?\n/).map((line) => line.split(","));
-  const [, , , ...genes] = head;
+  const [, , , , , ...genes] = head;
   return {
     names: lines.map((line) => line[0]),
     places: lines.map((line) => [Number(line[1]), Number(line[2])]),
     genes,
-    values: genes.map((_, gene) => Float64Array.from(lines, (line) => (line[gene + 3] === "" ? NaN : Number(line[gene + 3])))),
+    values: genes.map((_, gene) => Float64Array.from(lines, (line) => (line[gene + 5] === "" ? NaN : Number(line[gene + 5])))),
   };
 }
 

@@ -16,7 +16,7 @@ pub use sparse::CompressedMatrix;
 use std::collections::BTreeMap;
 
 use crate::coordinates::SlidePx;
-use crate::expression::{CountMatrix, Matrix};
+use crate::expression::{CountMatrix, Matrix, RowSource};
 use crate::hdf5::{Hdf5Error, Limits};
 
 /// Observations × variables, as stored.
@@ -219,22 +219,43 @@ impl AnnData {
         Some(found)
     }
 
-    /// Sets the annotation at a `/`-separated path below `uns`; what is in the way is replaced by groups.
+    /// Sets the annotation at a `/`-separated path below `uns`; see [`annotate`].
     pub fn set_annotation(&mut self, path: &str, value: Annotation) {
-        let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
-        let Some((last, groups)) = names.split_last() else { return };
-        let mut children = &mut self.uns;
-        for name in groups {
-            let child =
-                children.entry((*name).to_owned()).or_insert_with(|| Annotation::Group(BTreeMap::new()));
-            if !matches!(child, Annotation::Group(_)) {
-                *child = Annotation::Group(BTreeMap::new());
-            }
-            let Annotation::Group(next) = child else { return };
-            children = next;
-        }
-        children.insert((*last).to_owned(), value);
+        annotate(&mut self.uns, path, value);
     }
+}
+
+/// The content of an `.h5ad` file that is only to be written: its matrices are read while it is.
+#[derive(Debug)]
+pub struct AnnDataRows<'a> {
+    /// The main matrix.
+    pub x: &'a dyn RowSource,
+    /// Further matrices of the main matrix's shape.
+    pub layers: BTreeMap<String, &'a dyn RowSource>,
+    /// Table of the observations (rows).
+    pub obs: AxisTable,
+    /// Table of the variables (columns).
+    pub var: AxisTable,
+    /// `obsm/spatial`: centres of the observations in full-resolution pixels, column then row.
+    pub spatial: Option<Vec<SlidePx>>,
+    /// Free annotations.
+    pub uns: BTreeMap<String, Annotation>,
+}
+
+/// Sets the annotation at a `/`-separated path; what is in the way is replaced by groups.
+pub fn annotate(annotations: &mut BTreeMap<String, Annotation>, path: &str, value: Annotation) {
+    let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+    let Some((last, groups)) = names.split_last() else { return };
+    let mut children = annotations;
+    for name in groups {
+        let child = children.entry((*name).to_owned()).or_insert_with(|| Annotation::Group(BTreeMap::new()));
+        if !matches!(child, Annotation::Group(_)) {
+            *child = Annotation::Group(BTreeMap::new());
+        }
+        let Annotation::Group(next) = child else { return };
+        children = next;
+    }
+    children.insert((*last).to_owned(), value);
 }
 
 /// Which parts of a file to read, and how much memory it may ask for.

@@ -63,7 +63,7 @@ fn error_of(bytes: Vec<u8>) -> String {
 }
 
 /// A file with every required part, into which a test puts one mistake.
-fn skeleton(observations: usize, variables: usize) -> Hdf5Writer {
+fn skeleton(observations: usize, variables: usize) -> Hdf5Writer<'static> {
     let mut file = Hdf5Writer::new();
     for (axis, count) in [("obs", observations), ("var", variables)] {
         file.attribute(axis, "encoding-type", Attribute::Text("dataframe".into())).unwrap();
@@ -231,7 +231,7 @@ fn contradictions_name_object_expected_and_found() {
 
 #[test]
 fn tables_and_coordinates_must_fit_the_axes() {
-    let with = |change: &dyn Fn(&mut Hdf5Writer)| {
+    let with = |change: &dyn Fn(&mut Hdf5Writer<'static>)| {
         let mut file = skeleton(2, 3);
         file.dataset("X", &[2, 3], Data::F32(vec![0.0; 6])).unwrap();
         change(&mut file);

@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
+use std::io::{Seek, Write};
 
-use super::{AnnData, AnnDataError, Annotation, AxisTable, Column, Values, invalid};
+use super::{AnnData, AnnDataError, AnnDataRows, Annotation, AxisTable, Column, Values, invalid};
+use crate::coordinates::SlidePx;
+use crate::expression::{CountMatrix, RowSource};
 use crate::hdf5::{Attribute, Data, Hdf5Writer};
 
 impl AnnData {
@@ -9,19 +12,68 @@ impl AnnData {
     /// # Errors
     /// When matrices, tables and coordinates disagree in size, or a name cannot stand in an HDF5 file.
     pub fn write(&self) -> Result<Vec<u8>, AnnDataError> {
+        let layers = self.layers.iter().map(|(name, values)| (name.as_str(), Stored::from(values))).collect();
+        let x = Stored::from(&self.x);
+        let spatial = self.spatial.as_deref();
+        let parts = Parts { x, layers, obs: &self.obs, var: &self.var, spatial, uns: &self.uns };
+        Ok(parts.file()?.finish()?)
+    }
+}
+
+impl AnnDataRows<'_> {
+    /// Writes the file from the start of `out` on. Memory holds some rows of the matrices, and everything else.
+    ///
+    /// # Errors
+    /// As [`AnnData::write`], and when the rows cannot be read or `out` cannot be written.
+    pub fn write(&self, out: &mut (impl Write + Seek)) -> Result<(), AnnDataError> {
+        let layers = self.layers.iter().map(|(name, rows)| (name.as_str(), Stored::Rows(*rows))).collect();
+        let x = Stored::Rows(self.x);
+        let spatial = self.spatial.as_deref();
+        let parts = Parts { x, layers, obs: &self.obs, var: &self.var, spatial, uns: &self.uns };
+        Ok(parts.file()?.finish_to(out)?)
+    }
+}
+
+/// A matrix to be written.
+enum Stored<'a> {
+    Sparse(&'a CountMatrix),
+    Rows(&'a dyn RowSource),
+}
+
+impl<'a> From<&'a Values> for Stored<'a> {
+    fn from(values: &'a Values) -> Self {
+        match values {
+            Values::Sparse(matrix) => Stored::Sparse(matrix),
+            Values::Dense(matrix) => Stored::Rows(matrix),
+        }
+    }
+}
+
+/// All that a file holds.
+struct Parts<'a> {
+    x: Stored<'a>,
+    layers: Vec<(&'a str, Stored<'a>)>,
+    obs: &'a AxisTable,
+    var: &'a AxisTable,
+    spatial: Option<&'a [SlidePx]>,
+    uns: &'a BTreeMap<String, Annotation>,
+}
+
+impl<'a> Parts<'a> {
+    fn file(self) -> Result<Hdf5Writer<'a>, AnnDataError> {
         let shape = (self.obs.names.len(), self.var.names.len());
         let mut file = Hdf5Writer::new();
         encode(&mut file, "", "anndata", "0.1.0")?;
         for group in ["layers", "obsm", "obsp", "uns", "varm", "varp"] {
             encode(&mut file, group, "dict", "0.1.0")?;
         }
-        write_matrix(&mut file, "X", &self.x, shape)?;
-        for (name, values) in &self.layers {
+        write_matrix(&mut file, "X", self.x, shape)?;
+        for (name, values) in self.layers {
             write_matrix(&mut file, &child("layers", name)?, values, shape)?;
         }
-        write_axis_table(&mut file, "obs", &self.obs)?;
-        write_axis_table(&mut file, "var", &self.var)?;
-        if let Some(points) = &self.spatial {
+        write_axis_table(&mut file, "obs", self.obs)?;
+        write_axis_table(&mut file, "var", self.var)?;
+        if let Some(points) = self.spatial {
             if points.len() != shape.0 {
                 let found = format!("{} points", points.len());
                 return Err(invalid("obsm/spatial", format!("{} points", shape.0), found));
@@ -29,12 +81,12 @@ impl AnnData {
             let values = points.iter().flat_map(|point| [point.x, point.y]).collect();
             write_array(&mut file, "obsm/spatial", &[points.len(), 2], Data::F64(values))?;
         }
-        write_annotations(&mut file, "uns", &self.uns)?;
-        Ok(file.finish()?)
+        write_annotations(&mut file, "uns", self.uns)?;
+        Ok(file)
     }
 }
 
-fn encode(file: &mut Hdf5Writer, path: &str, encoding: &str, version: &str) -> Result<(), AnnDataError> {
+fn encode(file: &mut Hdf5Writer<'_>, path: &str, encoding: &str, version: &str) -> Result<(), AnnDataError> {
     file.attribute(path, "encoding-type", Attribute::Text(encoding.to_owned()))?;
     file.attribute(path, "encoding-version", Attribute::Text(version.to_owned()))?;
     Ok(())
@@ -48,30 +100,41 @@ fn child(parent: &str, name: &str) -> Result<String, AnnDataError> {
     Ok(format!("{parent}/{name}"))
 }
 
-fn write_array(file: &mut Hdf5Writer, path: &str, shape: &[usize], data: Data) -> Result<(), AnnDataError> {
+fn write_array(
+    file: &mut Hdf5Writer<'_>,
+    path: &str,
+    shape: &[usize],
+    data: Data,
+) -> Result<(), AnnDataError> {
     let encoding = if matches!(data, Data::Texts(_)) { "string-array" } else { "array" };
     file.dataset(path, shape, data)?;
     encode(file, path, encoding, "0.2.0")
 }
 
-fn write_texts(file: &mut Hdf5Writer, path: &str, values: &[String]) -> Result<(), AnnDataError> {
+fn write_texts(file: &mut Hdf5Writer<'_>, path: &str, values: &[String]) -> Result<(), AnnDataError> {
     write_array(file, path, &[values.len()], Data::Texts(values.to_vec()))
 }
 
-fn write_matrix(
-    file: &mut Hdf5Writer,
+fn write_matrix<'a>(
+    file: &mut Hdf5Writer<'a>,
     path: &str,
-    values: &Values,
+    values: Stored<'a>,
     expected: (usize, usize),
 ) -> Result<(), AnnDataError> {
-    let (rows, cols) = values.shape();
+    let (rows, cols) = match values {
+        Stored::Sparse(matrix) => (matrix.row_offsets.len().saturating_sub(1), matrix.genes),
+        Stored::Rows(rows) => (rows.rows(), rows.cols()),
+    };
     if (rows, cols) != expected {
         let described = format!("{} observations × {} variables", expected.0, expected.1);
         return Err(invalid(path, described, format!("{rows} × {cols}")));
     }
     match values {
-        Values::Dense(matrix) => write_array(file, path, &[rows, cols], Data::F32(matrix.values.clone())),
-        Values::Sparse(matrix) => {
+        Stored::Rows(rows) => {
+            file.rows(path, rows)?;
+            encode(file, path, "array", "0.2.0")
+        }
+        Stored::Sparse(matrix) => {
             encode(file, path, "csr_matrix", "0.1.0")?;
             file.attribute(path, "shape", Attribute::Integers(vec![rows as i64, cols as i64]))?;
             let stored = matrix.values.len();
@@ -94,7 +157,7 @@ fn write_matrix(
     }
 }
 
-fn write_axis_table(file: &mut Hdf5Writer, path: &str, table: &AxisTable) -> Result<(), AnnDataError> {
+fn write_axis_table(file: &mut Hdf5Writer<'_>, path: &str, table: &AxisTable) -> Result<(), AnnDataError> {
     encode(file, path, "dataframe", "0.2.0")?;
     let order = table.columns.iter().map(|(name, _)| name.clone()).collect();
     file.attribute(path, "_index", Attribute::Text("_index".to_owned()))?;
@@ -125,7 +188,7 @@ fn write_axis_table(file: &mut Hdf5Writer, path: &str, table: &AxisTable) -> Res
 }
 
 fn write_annotations(
-    file: &mut Hdf5Writer,
+    file: &mut Hdf5Writer<'_>,
     path: &str,
     annotations: &BTreeMap<String, Annotation>,
 ) -> Result<(), AnnDataError> {

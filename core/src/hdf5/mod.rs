@@ -4,6 +4,7 @@
 //! plain vectors, so the library can be replaced without touching a format.
 
 mod read;
+mod stream;
 mod write;
 
 pub use read::Hdf5File;

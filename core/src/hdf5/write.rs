@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
+use std::io::{Cursor, Seek, SeekFrom, Write};
 
 use hdf5_pure::{AttrValue, DatasetBuilder, EnumTypeBuilder, FileBuilder, GroupBuilder, make_i8_type};
 
-use super::{Attribute, Hdf5Error};
+use super::{Attribute, Hdf5Error, stream};
+use crate::expression::RowSource;
 
 /// Datasets of fewer bytes are stored as they are: compressing them saves nothing.
 const SMALLEST_COMPRESSED: usize = 64 << 10;
@@ -11,7 +13,7 @@ const CHUNK_BYTES: usize = 512 << 10;
 /// Longest side of a chunk. The library writes longer sides in four bytes where three would do, which HDF5 2.0 refuses.
 const LONGEST_CHUNK_SIDE: usize = 0xFFFF;
 /// Deflate's middle road: higher levels cost several times the time for a few per cent.
-const DEFLATE_LEVEL: u32 = 4;
+pub(super) const DEFLATE_LEVEL: u32 = 4;
 
 /// The elements of a dataset to be written, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,23 +64,31 @@ impl Data {
 }
 
 #[derive(Default)]
-struct GroupNode {
+struct GroupNode<'a> {
     attributes: Vec<(String, Attribute)>,
-    children: BTreeMap<String, Node>,
+    children: BTreeMap<String, Node<'a>>,
 }
 
-enum Node {
-    Group(GroupNode),
-    Dataset { shape: Vec<usize>, data: Data, attributes: Vec<(String, Attribute)> },
+enum Node<'a> {
+    Group(GroupNode<'a>),
+    Dataset { content: Content<'a>, attributes: Vec<(String, Attribute)> },
+}
+
+enum Content<'a> {
+    Held { shape: Vec<usize>, data: Data },
+    Rows(&'a dyn RowSource),
 }
 
 /// An HDF5 file under construction. Large numeric datasets are chunked, shuffled and deflated.
 #[derive(Default)]
-pub struct Hdf5Writer {
-    root: GroupNode,
+pub struct Hdf5Writer<'a> {
+    root: GroupNode<'a>,
 }
 
-impl Hdf5Writer {
+/// The large matrices of a file, by path, in the order in which the library met them.
+type Streamed<'a> = Vec<(String, &'a dyn RowSource)>;
+
+impl<'a> Hdf5Writer<'a> {
     /// An empty file.
     pub fn new() -> Self {
         Self::default()
@@ -119,23 +129,48 @@ impl Hdf5Writer {
             let reason = format!("shape {shape:?} does not hold {} elements", data.len());
             return Err(Hdf5Error::Write { object: path.to_owned(), reason });
         }
+        self.add(path, Content::Held { shape: shape.to_vec(), data })
+    }
+
+    /// Adds a dataset of 32-bit floating point, `[N,G]`, whose values are read when the file is written. Groups above
+    /// it are created where needed.
+    ///
+    /// # Errors
+    /// When something is at `path` already.
+    pub fn rows(&mut self, path: &str, rows: &'a dyn RowSource) -> Result<(), Hdf5Error> {
+        self.add(path, Content::Rows(rows))
+    }
+
+    fn add(&mut self, path: &str, content: Content<'a>) -> Result<(), Hdf5Error> {
         let (parent, last) = split(path);
         let children = &mut self.group_node(parent)?.children;
         if last.is_empty() || children.contains_key(last) {
             let reason = "an object with this name is there already".to_owned();
             return Err(Hdf5Error::Write { object: path.to_owned(), reason });
         }
-        let node = Node::Dataset { shape: shape.to_vec(), data, attributes: Vec::new() };
-        children.insert(last.to_owned(), node);
+        children.insert(last.to_owned(), Node::Dataset { content, attributes: Vec::new() });
         Ok(())
     }
 
     /// The file's bytes.
     ///
     /// # Errors
-    /// When a name, string or attribute has no HDF5 form (an embedded NUL, an attribute past 64 KiB).
+    /// When a name, string or attribute has no HDF5 form (an embedded NUL, an attribute past 64 KiB), or rows cannot
+    /// be read.
     pub fn finish(self) -> Result<Vec<u8>, Hdf5Error> {
+        let mut out = Cursor::new(Vec::new());
+        self.finish_to(&mut out)?;
+        Ok(out.into_inner())
+    }
+
+    /// Writes the file from the start of `out` on. Memory holds everything but the large matrices of
+    /// [`Hdf5Writer::rows`], of which it holds some rows.
+    ///
+    /// # Errors
+    /// As [`Hdf5Writer::finish`], and when `out` cannot be written.
+    pub fn finish_to(self, out: &mut (impl Write + Seek)) -> Result<(), Hdf5Error> {
         let mut file = FileBuilder::new();
+        let mut streamed = Vec::new();
         for (name, value) in self.root.attributes {
             file.set_attr(&name, attr_value(value));
         }
@@ -143,18 +178,30 @@ impl Hdf5Writer {
             match node {
                 Node::Group(group) => {
                     let builder = file.create_group(&name);
-                    let finished = fill_group(builder, group, &name)?;
+                    let finished = fill_group(builder, group, &name, &mut streamed)?;
                     file.add_group(finished.finish());
                 }
-                Node::Dataset { shape, data, attributes } => {
-                    fill_dataset(file.create_dataset(&name), &shape, data, attributes, &name)?;
+                Node::Dataset { content, attributes } => {
+                    fill_dataset(file.create_dataset(&name), content, attributes, &name, &mut streamed)?;
                 }
             }
         }
-        file.finish().map_err(|error| write_error("/", &error))
+        let mut bytes = file.finish().map_err(|error| write_error("/", &error))?;
+        let mut end = bytes.len() as u64;
+        for (path, source) in &streamed {
+            end = stream::append(&mut bytes, path, *source, out, end)?;
+        }
+        if !streamed.is_empty() {
+            stream::set_end_of_file(&mut bytes, end).ok_or_else(|| write_error("/", &"no superblock"))?;
+        }
+        out.seek(SeekFrom::Start(0))
+            .and_then(|_| out.write_all(&bytes))
+            .and_then(|()| out.seek(SeekFrom::Start(end)))
+            .map_err(|error| write_error("/", &error))?;
+        Ok(())
     }
 
-    fn group_node(&mut self, path: &str) -> Result<&mut GroupNode, Hdf5Error> {
+    fn group_node(&mut self, path: &str) -> Result<&mut GroupNode<'a>, Hdf5Error> {
         let mut node = &mut self.root;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let child =
@@ -176,7 +223,12 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-fn fill_group(mut builder: GroupBuilder, group: GroupNode, path: &str) -> Result<GroupBuilder, Hdf5Error> {
+fn fill_group<'a>(
+    mut builder: GroupBuilder,
+    group: GroupNode<'a>,
+    path: &str,
+    streamed: &mut Streamed<'a>,
+) -> Result<GroupBuilder, Hdf5Error> {
     for (name, value) in group.attributes {
         builder.set_attr(&name, attr_value(value));
     }
@@ -184,24 +236,49 @@ fn fill_group(mut builder: GroupBuilder, group: GroupNode, path: &str) -> Result
         let child_path = format!("{path}/{name}");
         match node {
             Node::Group(child) => {
-                let child = fill_group(builder.create_group(&name), child, &child_path)?;
+                let child = fill_group(builder.create_group(&name), child, &child_path, streamed)?;
                 builder.add_group(child.finish());
             }
-            Node::Dataset { shape, data, attributes } => {
-                fill_dataset(builder.create_dataset(&name), &shape, data, attributes, &child_path)?;
+            Node::Dataset { content, attributes } => {
+                fill_dataset(builder.create_dataset(&name), content, attributes, &child_path, streamed)?;
             }
         }
     }
     Ok(builder)
 }
 
-fn fill_dataset(
+fn fill_dataset<'a>(
     builder: &mut DatasetBuilder,
-    shape: &[usize],
-    data: Data,
+    content: Content<'a>,
     attributes: Vec<(String, Attribute)>,
     path: &str,
+    streamed: &mut Streamed<'a>,
 ) -> Result<(), Hdf5Error> {
+    match content {
+        Content::Held { shape, data } => fill_held(builder, &shape, data, path)?,
+        Content::Rows(rows) if stream::is_streamed(rows) => {
+            let (chunk_rows, chunk_cols) = stream::chunk_shape(rows);
+            let extents = [chunk_rows as u64, 2 * chunk_cols as u64];
+            builder.with_f32_data(&vec![0.0; 2 * chunk_rows * chunk_cols]).with_shape(&extents);
+            builder
+                .with_chunks(&[chunk_rows as u64, chunk_cols as u64])
+                .with_deflate(DEFLATE_LEVEL)
+                .with_shuffle();
+            streamed.push((path.to_owned(), rows));
+        }
+        Content::Rows(rows) => {
+            let mut values = vec![0.0; rows.rows() * rows.cols()];
+            rows.read_rows(0..rows.rows(), &mut values).map_err(|error| write_error(path, &error))?;
+            fill_held(builder, &[rows.rows(), rows.cols()], Data::F32(values), path)?;
+        }
+    }
+    for (name, value) in attributes {
+        builder.set_attr(&name, attr_value(value));
+    }
+    Ok(())
+}
+
+fn fill_held(builder: &mut DatasetBuilder, shape: &[usize], data: Data, path: &str) -> Result<(), Hdf5Error> {
     let extents: Vec<u64> = shape.iter().map(|&side| side as u64).collect();
     let compressible_width = data.compressible_width();
     let elements = data.len();
@@ -241,9 +318,6 @@ fn fill_dataset(
         if width > 1 {
             builder.with_shuffle();
         }
-    }
-    for (name, value) in attributes {
-        builder.set_attr(&name, attr_value(value));
     }
     Ok(())
 }

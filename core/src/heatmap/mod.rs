@@ -41,6 +41,9 @@ pub enum HeatmapError {
     /// The slide behind the marks could not be read.
     #[error("map: {0}")]
     Backdrop(#[from] crate::slide::SlideError),
+    /// The values to be drawn could not be read.
+    #[error("map: the values could not be read: {0}")]
+    Values(String),
     /// The picture could not be written as PNG, or its font could not be read.
     #[error("map: {0}")]
     Encoding(String),

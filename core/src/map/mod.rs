@@ -3,18 +3,24 @@
 //! Rows that were not predicted, in a run that was ended early, stay in the tables as empty cells or NaN, are left out
 //! of GeoJSON and the overlay and grey in the figure; the provenance says how many there are.
 
+mod anndata;
 mod geojson;
+mod ome_tiff;
 mod picture;
 mod table;
 #[cfg(test)]
 mod tests;
+
+pub use anndata::{HIRES_SIDE_PX, LOWRES_SIDE_PX};
+
+use std::io;
 
 use serde_json::{Value, json};
 
 use crate::anndata::Annotation;
 use crate::bundle::Bundle;
 use crate::coordinates::{SlidePx, SlideUm};
-use crate::expression::Matrix;
+use crate::expression::RowSource;
 use crate::heatmap::{ColorMap, PREDICTED_NOTE, ValueRange};
 use crate::level::Level;
 
@@ -48,7 +54,7 @@ pub struct PredictedMap<'a> {
     /// Centre of each node, in full-resolution pixels.
     pub centers_px: &'a [SlidePx],
     /// `[N,G]` predictions in label units; NaN where a node was not predicted.
-    pub values: &'a Matrix,
+    pub values: &'a dyn RowSource,
     /// Whether the run reached its end.
     pub complete: bool,
 }
@@ -74,28 +80,26 @@ impl MapStyle {
 }
 
 impl PredictedMap<'_> {
-    /// The values between which colours run unless somebody chooses others; see [`value_range`].
-    pub fn value_range(&self, gene: usize) -> ValueRange {
-        value_range(self.gene_values(gene).unwrap_or_default())
-    }
-
-    /// Where the numbers come from, as JSON: the keys of `uns/magnet`, the slide's name, and how much of it was
+    /// Where the numbers come from, as JSON: the keys of `uns/magnet`, and how much of the slide was
     /// predicted.
-    pub fn provenance(&self) -> Value {
+    ///
+    /// # Errors
+    /// When the values cannot be read.
+    pub fn provenance(&self) -> io::Result<Value> {
         let model = provenance(self.bundle, self.model_sha256, self.program);
         let mut fields: serde_json::Map<String, Value> =
             model.into_iter().map(|(key, value)| (key.to_owned(), json_of(value))).collect();
         fields.extend(self.run_provenance().into_iter().map(|(key, value)| (key.to_owned(), json_of(value))));
-        fields.insert("slide".into(), json!(self.slide_name));
         fields.insert("complete".into(), json!(self.complete));
-        fields.insert("rows".into(), json!(self.values.rows));
-        fields.insert("rows_predicted".into(), json!(self.rows_predicted()));
-        Value::Object(fields)
+        fields.insert("rows".into(), json!(self.values.rows()));
+        fields.insert("rows_predicted".into(), json!(self.values.rows_known()?));
+        Ok(Value::Object(fields))
     }
 
     /// What `uns/magnet` says beside [`provenance`].
-    fn run_provenance(&self) -> [(&'static str, Annotation); 3] {
+    fn run_provenance(&self) -> [(&'static str, Annotation); 4] {
         [
+            ("slide", Annotation::Text(self.slide_name.to_owned())),
             ("level", Annotation::Text(self.level.to_string())),
             ("image_sha256", Annotation::Text(self.image_sha256.to_owned())),
             ("um_per_px", Annotation::Number(self.um_per_px)),
@@ -106,21 +110,8 @@ impl PredictedMap<'_> {
         self.bundle.metadata.panel.symbols.get(gene).map_or("", String::as_str)
     }
 
-    /// The predictions of a gene; `None` for one that the model does not predict.
-    fn gene_values(&self, gene: usize) -> Option<Vec<f32>> {
-        (gene < self.values.cols).then(|| self.values.column(gene))
-    }
-
     fn tile_um(&self) -> f64 {
         self.bundle.metadata.config.levels.get(self.level).tile_um
-    }
-
-    fn is_predicted(&self, row: usize) -> bool {
-        self.values.row(row).iter().any(|value| !value.is_nan())
-    }
-
-    fn rows_predicted(&self) -> usize {
-        (0..self.values.rows).filter(|&row| self.is_predicted(row)).count()
     }
 }
 

@@ -24,7 +24,20 @@ impl PredictedMap<'_> {
         style: &MapStyle,
         backdrop: Option<&SlideImage>,
     ) -> Result<Canvas, HeatmapError> {
-        let values = self.values_to_draw(gene)?;
+        self.figure_of(gene, &self.gene_values(gene)?, style, backdrop)
+    }
+
+    /// [`PredictedMap::figure`] for a program that has read the gene's `values` already, as it must to choose a range.
+    ///
+    /// # Errors
+    /// As [`PredictedMap::figure`], and for another number of values than places.
+    pub fn figure_of(
+        &self,
+        gene: usize,
+        values: &[f32],
+        style: &MapStyle,
+        backdrop: Option<&SlideImage>,
+    ) -> Result<Canvas, HeatmapError> {
         let mark = Mark::Square { side_um: self.tile_um() };
         let view = View::of_marks(self.centers_um, mark)
             .or_else(|| backdrop.map(|slide| View::of_slide(slide)))
@@ -39,8 +52,8 @@ impl PredictedMap<'_> {
         } else {
             format!(
                 "Partial: {} of {} places predicted. {PREDICTED_NOTE}",
-                self.rows_predicted(),
-                self.values.rows
+                values.iter().filter(|value| !value.is_nan()).count(),
+                values.len()
             )
         };
         let figure = MapFigure {
@@ -50,7 +63,7 @@ impl PredictedMap<'_> {
             note: &note,
             panel: PanelConfig {
                 centers: self.centers_um,
-                values: &values,
+                values,
                 mark,
                 range: style.range,
                 color_map: style.color_map,
@@ -76,7 +89,7 @@ impl PredictedMap<'_> {
         width_px: u32,
         height_px: u32,
     ) -> Result<Vec<u8>, HeatmapError> {
-        let values = self.values_to_draw(gene)?;
+        let values = self.gene_values(gene)?;
         if !OVERLAY_SIDES_PX.contains(&style.max_side_px) {
             return Err(setting("max_side_px", "16 to 8192", style.max_side_px));
         }
@@ -112,15 +125,22 @@ impl PredictedMap<'_> {
         Ok(bytes)
     }
 
-    fn values_to_draw(&self, gene: usize) -> Result<Vec<f32>, HeatmapError> {
-        let values = self
-            .gene_values(gene)
-            .ok_or_else(|| setting("gene", "a gene of the model, by its number from 0 on", gene))?;
-        let centers = self.centers_px.len();
-        if centers != values.len() {
-            return Err(HeatmapError::Lengths { centers, values: values.len() });
+    /// The predictions of a gene, one for each place.
+    ///
+    /// # Errors
+    /// [`HeatmapError`] for a gene that the model does not predict, another number of values than places, or values
+    /// that cannot be read.
+    pub fn gene_values(&self, gene: usize) -> Result<Vec<f32>, HeatmapError> {
+        if gene >= self.values.cols() {
+            return Err(setting("gene", "a gene of the model, by its number from 0 on", gene));
         }
-        Ok(values)
+        let (centers, values) = (self.centers_px.len(), self.values.rows());
+        if centers != values {
+            return Err(HeatmapError::Lengths { centers, values });
+        }
+        let read =
+            self.values.read_columns(&[gene]).map_err(|error| HeatmapError::Values(error.to_string()))?;
+        Ok(read.into_iter().flatten().collect())
     }
 }
 

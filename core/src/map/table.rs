@@ -1,64 +1,41 @@
-//! All values as tables: CSV and AnnData.
+//! All values as a table of text.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write};
 
 use super::PredictedMap;
-use crate::anndata::{AnnData, Annotation, AxisTable, Column, Values};
 
 impl PredictedMap<'_> {
-    /// A row per node: name, centre in full-resolution pixels, and the value of every gene with five decimals; a value
-    /// that was not predicted is an empty cell.
-    pub fn csv(&self) -> Vec<u8> {
-        let mut table = Vec::new();
-        self.csv_lines().for_each(|line| table.extend(line.into_bytes()));
-        table
-    }
-
-    /// The lines of [`PredictedMap::csv`] with their line ends, the header first; for a table that is written as it is
-    /// made.
-    pub fn csv_lines(&self) -> impl Iterator<Item = String> {
-        let symbols = &self.bundle.metadata.panel.symbols;
-        let mut header = String::from("barcode,x,y");
-        for symbol in symbols {
-            header.push(',');
-            push_cell(&mut header, symbol);
+    /// Writes a row per node: name, centre in full-resolution pixels and in µm, and the value of every gene with five
+    /// decimals; a value that was not predicted is an empty cell.
+    ///
+    /// # Errors
+    /// When the values cannot be read, or `out` cannot be written.
+    pub fn write_csv(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut line = String::from("barcode,x_px,y_px,x_um,y_um");
+        for symbol in &self.bundle.metadata.panel.symbols {
+            line.push(',');
+            push_cell(&mut line, symbol);
         }
-        header.push('\n');
-        let rows = self.names.iter().zip(self.centers_px).enumerate().take(self.values.rows);
-        std::iter::once(header).chain(rows.map(|(row, (name, center))| {
-            let values = self.values.row(row);
-            let mut line = String::with_capacity(name.len() + 24 + 8 * values.len());
-            push_cell(&mut line, name);
-            // Writing to a string does not fail.
-            let _ = write!(line, ",{:.2},{:.2}", center.x, center.y);
-            for value in values {
-                let _ = if value.is_nan() { write!(line, ",") } else { write!(line, ",{value:.5}") };
+        line.push('\n');
+        out.write_all(line.as_bytes())?;
+        let cols = self.values.cols().max(1);
+        self.values.for_each_block(|first, block| {
+            let centers = self.centers_px.iter().zip(self.centers_um);
+            let places = self.names.iter().zip(centers).skip(first);
+            for (row, (name, (px, um))) in block.chunks_exact(cols).zip(places) {
+                line.clear();
+                push_cell(&mut line, name);
+                // Writing to a string does not fail.
+                let _ = write!(line, ",{:.2},{:.2},{:.2},{:.2}", px.x, px.y, um.x, um.y);
+                for value in row {
+                    let _ = if value.is_nan() { write!(line, ",") } else { write!(line, ",{value:.5}") };
+                }
+                line.push('\n');
+                out.write_all(line.as_bytes())?;
             }
-            line.push('\n');
-            line
-        }))
-    }
-
-    /// The values as AnnData: genes with their ids, centres in `obsm/spatial`, provenance in `uns/magnet`.
-    pub fn anndata(&self) -> AnnData {
-        let panel = &self.bundle.metadata.panel;
-        let var = AxisTable {
-            names: panel.symbols.clone(),
-            columns: vec![("gene_ids".into(), Column::Texts(panel.ids.clone()))],
-        };
-        let obs = AxisTable::from_names(self.names.to_vec());
-        let mut data = AnnData::new(Values::Dense(self.values.clone()), obs, var);
-        data.spatial = Some(self.centers_px.to_vec());
-        let model = super::provenance(self.bundle, self.model_sha256, self.program);
-        for (key, value) in model.into_iter().chain(self.run_provenance()) {
-            data.set_annotation(&format!("magnet/{key}"), value);
-        }
-        if !self.complete {
-            data.set_annotation("magnet/complete", Annotation::Flag(false));
-            let rows = i64::try_from(self.rows_predicted()).unwrap_or(i64::MAX);
-            data.set_annotation("magnet/rows_predicted", Annotation::Integer(rows));
-        }
-        data
+            Ok(())
+        })
     }
 }
 

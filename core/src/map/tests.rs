@@ -1,10 +1,10 @@
 use serde_json::Value;
 
 use super::*;
-use crate::anndata::{AnnData, Values};
+use crate::anndata::{AnnData, Column, Values};
 use crate::bundle::{BundleMetadata, HeldOut, HeldOutLevel, Provenance, SlideDigests};
 use crate::coordinates::um_from_px;
-use crate::expression::{GeneStatistics, Normalization};
+use crate::expression::{GeneStatistics, Matrix, Normalization};
 use crate::gene_panel::GenePanel;
 use crate::level::{LevelGeometry, PerLevel};
 use crate::metrics::LevelScores;
@@ -102,11 +102,23 @@ fn style(max_side_px: u32) -> MapStyle {
 #[test]
 fn the_table_has_known_cells_and_empty_ones() {
     let owned = owned();
-    let expected = "barcode,x,y,HLA-A,\"a,\"\"b\"\"\"\n\
-                    r0c0,20.00,30.00,0.50000,1.00000\n\
-                    \"odd \"\"name\"\",\",60.00,30.00,-0.25000,12.34567\n\
-                    r0c2,100.00,30.00,,\n";
-    assert_eq!(String::from_utf8(owned.map().csv()).unwrap(), expected);
+    let expected = "barcode,x_px,y_px,x_um,y_um,HLA-A,\"a,\"\"b\"\"\"\n\
+                    r0c0,20.00,30.00,10.00,15.00,0.50000,1.00000\n\
+                    \"odd \"\"name\"\",\",60.00,30.00,30.00,15.00,-0.25000,12.34567\n\
+                    r0c2,100.00,30.00,50.00,15.00,,\n";
+    assert_eq!(csv(&owned.map()), expected);
+}
+
+fn csv(map: &PredictedMap<'_>) -> String {
+    let mut out = Vec::new();
+    map.write_csv(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn geojson(map: &PredictedMap<'_>, genes: &[usize]) -> Value {
+    let mut out = Vec::new();
+    map.write_geojson(genes, &mut out).unwrap();
+    serde_json::from_slice(&out).unwrap()
 }
 
 #[test]
@@ -135,13 +147,39 @@ fn anndata_holds_values_places_and_provenance() {
 
 /// A map's AnnData after a trip through its file.
 fn reread(map: &PredictedMap<'_>) -> AnnData {
-    AnnData::read(map.anndata().write().unwrap()).unwrap()
+    let image = SlideImage::new(20, 10, (0..600).map(|byte| byte as u8).collect(), 2.0).unwrap();
+    let mut out = std::io::Cursor::new(Vec::new());
+    map.anndata(&[("hires", &image)]).unwrap().write(&mut out).unwrap();
+    AnnData::read(out.into_inner()).unwrap()
+}
+
+#[test]
+fn anndata_is_what_spatial_tools_look_for() {
+    let owned = owned();
+    let names = ["r0c0", "r0c1", "r0c2"].map(str::to_owned);
+    let map = PredictedMap { names: &names, slide_name: "a/b", ..owned.map() };
+    let data = reread(&map);
+    assert_eq!(data.obs.column("in_tissue"), Some(&Column::Integers(vec![1; 3])));
+    assert_eq!(data.obs.column("array_col"), Some(&Column::Integers(vec![0, 1, 2])));
+    assert_eq!(data.obs.column("x_um"), Some(&Column::Numbers(vec![10.0, 30.0, 50.0])));
+    assert_eq!(data.obs.column("level").unwrap().texts().unwrap(), ["bin"; 3]);
+    let Some(Column::Numbers(pearson)) = data.var.column("held_out_pearson") else { panic!("scores") };
+    assert!(pearson[0] == 0.5 && pearson[1].is_nan());
+    let number = |key: &str| match data.annotation(&format!("spatial/a_b/scalefactors/{key}")) {
+        Some(Annotation::Number(number)) => *number,
+        other => panic!("{key}: {other:?}"),
+    };
+    assert_eq!((number("tissue_hires_scalef"), number("spot_diameter_fullres")), (0.25, 40.0));
+    let Some(Annotation::Image(image)) = data.annotation("spatial/a_b/images/hires") else { panic!("image") };
+    assert_eq!((image.width, image.height, image.pixels[5]), (20, 10, 5));
+    // One name that tells no place, and the array is left out.
+    assert_eq!(reread(&owned.map()).obs.column("array_row"), None);
 }
 
 #[test]
 fn geojson_has_a_square_per_predicted_bin() {
     let owned = owned();
-    let parsed: Value = serde_json::from_slice(&owned.map().geojson(&[])).unwrap();
+    let parsed = geojson(&owned.map(), &[]);
     assert_eq!(parsed["type"], "FeatureCollection");
     assert_eq!(parsed["magnet"]["rows_predicted"], 2);
     let features = parsed["features"].as_array().unwrap();
@@ -156,20 +194,58 @@ fn geojson_has_a_square_per_predicted_bin() {
     assert_eq!((&properties["objectType"], &properties["name"]), (&json!("tile"), &json!("odd \"name\",")));
     assert_eq!(properties["measurements"], json!({ "HLA-A": -0.25, "a,\"b\"": 12.345_67 }));
 
-    let chosen: Value = serde_json::from_slice(&owned.map().geojson(&[1, 9])).unwrap();
+    let chosen = geojson(&owned.map(), &[1, 9]);
     assert_eq!(chosen["features"][0]["properties"]["measurements"], json!({ "a,\"b\"": 1.0 }));
 
     // Nothing predicted: an empty collection.
     let none = Matrix { values: vec![f32::NAN; 6], ..owned.values.clone() };
     let map = PredictedMap { values: &none, ..owned.map() };
-    let parsed: Value = serde_json::from_slice(&map.geojson(&[])).unwrap();
+    let parsed = geojson(&map, &[]);
     assert_eq!(parsed["features"], json!([]));
+}
+
+#[test]
+fn the_ome_tiff_lies_on_the_slide() {
+    use tiff::decoder::{Decoder, DecodingResult};
+    let owned = owned();
+    let mut out = std::io::Cursor::new(Vec::new());
+    owned.map().write_ome_tiff(&[1, 0], (210, 80), &mut out).unwrap();
+    out.set_position(0);
+    let mut file = Decoder::new(out).unwrap();
+    let description = file.get_tag(tiff::tags::Tag::ImageDescription).unwrap().into_string().unwrap();
+    // Bins of 20 µm whose first centre lies at (10 µm, 15 µm): the grid begins 15 µm above the slide.
+    for part in [
+        "SizeX=\"6\" SizeY=\"3\"",
+        "SizeC=\"2\"",
+        "PhysicalSizeX=\"20\"",
+        "<Channel ID=\"Channel:0:0\" Name=\"a,&quot;b&quot;\"",
+        "<Channel ID=\"Channel:0:1\" Name=\"HLA-A\"",
+        "TheC=\"1\" TheT=\"0\" PositionX=\"0\" PositionXUnit=\"&#181;m\" PositionY=\"-15\"",
+        "&quot;model_sha256&quot;:&quot;abc&quot;",
+    ] {
+        assert!(description.contains(part), "{part} is not in {description}");
+    }
+    let mut channels = Vec::new();
+    for channel in 0..2 {
+        assert_eq!(file.dimensions().unwrap(), (6, 3));
+        let DecodingResult::F32(values) = file.read_image().unwrap() else { panic!("floats") };
+        channels.push(values);
+        if channel == 0 {
+            file.next_image().unwrap();
+        }
+    }
+    // The bins lie in the second row.
+    assert_eq!(
+        (channels[0][6], channels[0][7], channels[1][6], channels[1][7]),
+        (1.0, 12.345_67, 0.5, -0.25)
+    );
+    assert!((0..18).filter(|at| ![6, 7].contains(at)).all(|at| channels[1][at].is_nan()));
 }
 
 #[test]
 fn provenance_names_model_image_and_extent() {
     let owned = owned();
-    let found = owned.map().provenance();
+    let found = owned.map().provenance().unwrap();
     for (key, expected) in [
         ("program", json!("magnet-test 1.2.3")),
         ("model_sha256", json!("abc")),
@@ -263,7 +339,7 @@ fn what_cannot_be_drawn_is_refused() {
     let nothing = PredictedMap { names: &[], centers_um: &[], centers_px: &[], values: &empty, ..map };
     assert!(nothing.figure(0, &style(400), None).is_err());
     assert!(nothing.overlay(0, &style(400), 200, 80).is_ok());
-    assert_eq!(nothing.csv(), b"barcode,x,y,HLA-A,\"a,\"\"b\"\"\"\n");
+    assert_eq!(csv(&nothing), "barcode,x_px,y_px,x_um,y_um,HLA-A,\"a,\"\"b\"\"\"\n");
 }
 
 #[test]

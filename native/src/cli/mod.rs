@@ -14,7 +14,7 @@ use crate::config::PRESETS;
 use crate::device::DeviceRequest;
 
 pub use evaluate::{BaselineArgs, EvaluateArgs};
-pub use predict::{LevelArg, PredictArgs, PxRegion};
+pub use predict::{LevelArg, PredictArgs, PredictFormat, PxRegion};
 pub use prepare::{
     FrameArg, PrepareCommand, PrepareH5adArgs, PrepareStArgs, PrepareVisiumArgs, PrepareVisiumHdArgs,
 };

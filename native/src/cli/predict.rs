@@ -34,6 +34,11 @@ pub struct PredictArgs {
     /// Genes to draw; the best predicted ones of the panel when left out. Values are written for all
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = name)]
     pub genes: Vec<String>,
+    /// What to write: png maps of the genes, and all values as h5ad (scanpy, squidpy), csv, parquet; geojson holds the
+    /// genes as measurements of tiles for QuPath; ome-tiff is a pyramid with a channel per gene (all, or those of
+    /// --genes), aligned with the slide
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_enum, default_values_t = [PredictFormat::Png, PredictFormat::H5ad, PredictFormat::Csv])]
+    pub formats: Vec<PredictFormat>,
     /// Level to draw and to write
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LevelArg::Bin)]
     pub level: LevelArg,
@@ -118,4 +123,27 @@ impl From<LevelArg> for Level {
             LevelArg::Region => Level::Region,
         }
     }
+}
+
+/// A form in which predictions are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PredictFormat {
+    /// One picture per gene
+    Png,
+    /// AnnData
+    H5ad,
+    /// A table of text
+    Csv,
+    /// A table for data frames
+    Parquet,
+    /// Tiles for QuPath
+    Geojson,
+    /// A raster pyramid
+    OmeTiff,
+}
+
+impl PredictFormat {
+    /// All of them, in the order in which they are written.
+    pub const ALL: [Self; 6] =
+        [Self::Png, Self::H5ad, Self::Csv, Self::Parquet, Self::Geojson, Self::OmeTiff];
 }

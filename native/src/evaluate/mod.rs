@@ -9,9 +9,11 @@ use std::path::Path;
 use magnet_core::bundle::BundleMetadata;
 use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
+use magnet_core::map::{HIRES_SIDE_PX, LOWRES_SIDE_PX};
 use magnet_core::metrics::{Evaluation, LevelScores, ScoredSlide, evaluate_beside_mean};
 use magnet_core::model::WideFeatures;
 use magnet_core::predict::{PredictOptions, SlidePrediction, layout_of_bins};
+use magnet_core::slide::{PatchReader, SlideImage};
 use magnet_core::{Level, PerLevel};
 use serde_json::{Map, Value};
 
@@ -37,6 +39,8 @@ pub struct EvaluatedSlide {
     pub measured: PerLevel<Matrix>,
     /// The predictions.
     pub prediction: SlidePrediction,
+    /// The slide at the sizes in which AnnData files carry it, by name.
+    pub images: [(&'static str, SlideImage); 2],
 }
 
 /// Scores of all levels that the model predicts.
@@ -165,7 +169,8 @@ fn evaluate_slide(
     let features = features.as_ref().map(|(spot, region)| (spot, region));
     let prediction =
         predict_whole(Job { model, slide: &image, layout: &layout, features, options, device, console })?;
-    Ok(EvaluatedSlide { slide, layout, measured, prediction })
+    let images = [("hires", image.thumbnail(HIRES_SIDE_PX)?), ("lowres", image.thumbnail(LOWRES_SIDE_PX)?)];
+    Ok(EvaluatedSlide { slide, layout, measured, prediction, images })
 }
 
 /// Labels of every level, as the model's were made.

@@ -1,15 +1,18 @@
 //! Files of an evaluation: scores, a table of genes, measured beside predicted values.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
 use magnet_core::Level;
-use magnet_core::anndata::{AnnData, Annotation, AxisTable, Column, Values};
+use magnet_core::anndata::{Annotation, annotate};
+use magnet_core::map::PredictedMap;
 use magnet_core::metrics::Evaluation;
-use magnet_core::predict::centers_px;
+use magnet_core::predict::{Places, centers_px};
 
 use super::{EvaluatedSlide, Scores};
-use crate::model_file::ModelFile;
+use crate::model_file::{ModelFile, PROGRAM};
 
 /// Writes `scores.json`, `genes.csv` and one `<slide>.<level>.h5ad` per slide and level; returns their names.
 pub(super) fn write(
@@ -25,8 +28,8 @@ pub(super) fn write(
     for slide in slides {
         for (level, _) in &scores.levels {
             let name = format!("{}.{level}.h5ad", slide.slide.id);
-            let bytes = anndata(model, slide, *level).write()?;
-            std::fs::write(folder.join(&name), bytes).with_context(|| format!("cannot write {name}"))?;
+            write_anndata(&folder.join(&name), model, slide, *level)
+                .with_context(|| format!("cannot write {name}"))?;
             written.push(name);
         }
     }
@@ -70,26 +73,31 @@ fn write_genes(path: &Path, model: &ModelFile, scores: &Scores) -> anyhow::Resul
     Ok(())
 }
 
-fn anndata(model: &ModelFile, slide: &EvaluatedSlide, level: Level) -> AnnData {
-    let panel = &model.bundle.metadata.panel;
-    let names = match level {
-        Level::Bin => slide.slide.barcodes.clone(),
-        _ => (0..slide.layout.centers.get(level).len()).map(|tile| format!("{level}-{tile}")).collect(),
+/// Predictions in `X`, labels in `layers/measured`, else as `predict` writes them.
+fn write_anndata(path: &Path, model: &ModelFile, slide: &EvaluatedSlide, level: Level) -> anyhow::Result<()> {
+    let EvaluatedSlide { slide, layout, measured, prediction, images } = slide;
+    let places = Places { names: slide.barcodes.clone(), centers_px: Vec::new() };
+    let map = PredictedMap {
+        bundle: &model.bundle,
+        model_sha256: &model.sha256,
+        program: PROGRAM,
+        slide_name: &slide.id,
+        image_sha256: &slide.image_sha256,
+        um_per_px: slide.um_per_px,
+        level,
+        names: &places.level_names(layout, level),
+        centers_um: layout.centers.get(level),
+        centers_px: &centers_px(layout, level, slide.um_per_px),
+        values: prediction.values.get(level),
+        complete: prediction.complete,
     };
-    let var = AxisTable {
-        names: panel.symbols.clone(),
-        columns: vec![("gene_ids".into(), Column::Texts(panel.ids.clone()))],
-    };
-    let predicted = Values::Dense(slide.prediction.values.get(level).clone());
-    let mut data = AnnData::new(predicted, AxisTable::from_names(names), var);
-    data.layers.insert("measured".into(), Values::Dense(slide.measured.get(level).clone()));
-    data.spatial = Some(centers_px(&slide.layout, level, slide.slide.um_per_px));
-    for (key, value) in model.provenance() {
-        data.set_annotation(&format!("magnet/{key}"), value);
-    }
-    data.set_annotation("magnet/level", Annotation::Text(level.to_string()));
-    data.set_annotation("magnet/slide", Annotation::Text(slide.slide.id.clone()));
-    data.set_annotation("magnet/image_sha256", Annotation::Text(slide.slide.image_sha256.clone()));
-    data.set_annotation("magnet/counts_sha256", Annotation::Text(slide.slide.counts_sha256.clone()));
-    data
+    let mut data = map.anndata(&images.each_ref().map(|(name, image)| (*name, image)))?;
+    data.layers.insert("measured".into(), measured.get(level));
+    let unit = model.bundle.metadata.normalization.unit();
+    let note = format!("counts of the slide in the same genes and units as X, {unit}");
+    annotate(&mut data.uns, "magnet/measured", Annotation::Text(note));
+    annotate(&mut data.uns, "magnet/counts_sha256", Annotation::Text(slide.counts_sha256.clone()));
+    let mut out = BufWriter::new(File::create(path)?);
+    data.write(&mut out)?;
+    Ok(out.flush()?)
 }

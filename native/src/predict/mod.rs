@@ -108,7 +108,6 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     let (spool, predicted) = predict_to_disk(job, args, &partial, &digest, read.as_ref())?;
     let seconds = began.elapsed().as_secs_f64();
     let image_sha256 = digest.wait(console)?;
-    let values = &predicted.rows;
     let map = PredictedMap {
         bundle: &model.bundle,
         model_sha256: &model.sha256,
@@ -120,21 +119,21 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
         names: &places.level_names(&layout, level),
         centers_um: layout.centers.get(level),
         centers_px: &centers_px(&layout, level, slide.um_per_px),
-        values: &whole(values)?,
+        values: &predicted.rows,
         complete: predicted.faults.count(level) == 0,
     };
-    let output = OutputFolder::create(&args.out, Overwrite::from(args.overwrite))?;
-    let written = write::write(&map, &slide.reader, output.path(), &genes)?;
-    output.commit()?;
+    let channels = if args.genes.is_empty() { &[] } else { genes.as_slice() };
+    let wanted = write::Wanted { formats: &args.formats, genes: &genes, channels };
+    let write = || -> Result<Vec<String>> {
+        let output = OutputFolder::create(&args.out, Overwrite::from(args.overwrite))?;
+        let written = write::write(&map, &slide.reader, output.path(), wanted, console)?;
+        output.commit()?;
+        Ok(written)
+    };
+    let written = write().inspect_err(|_| advise(&spool, console))?;
     spool.remove()?;
     warn_of_weak_genes(&model, level, &genes, console);
     report(args, console, &model, &genes, &predicted, seconds, &written)
-}
-
-fn whole(rows: &SpoolRows) -> Result<Matrix> {
-    let mut values = vec![0.0; rows.rows() * rows.cols()];
-    rows.read_rows(0..rows.rows(), &mut values)?;
-    Ok(Matrix { rows: rows.rows(), cols: rows.cols(), values })
 }
 
 fn slide_name(path: &Path) -> String {
@@ -211,7 +210,8 @@ fn left_behind(
     console: &Console,
 ) -> anyhow::Error {
     let interrupted = error.is::<Interrupted>();
-    if spool.is_empty() {
+    // With bad input nothing is worth continuing.
+    if spool.is_empty() || error.is::<InputError>() {
         let removed = spool.remove();
         return match (interrupted, removed) {
             (true, Ok(())) => Interrupted("nothing was written".into()).into(),
@@ -222,14 +222,18 @@ fn left_behind(
         spool.sync()?;
         spool.set_image(&digest.wait(console)?)
     })();
-    if kept.is_err() {
-        return error;
+    if kept.is_ok() {
+        advise(&spool, console);
     }
-    let advice = format!(
-        "what is finished lies in {}; the same command with --resume continues it",
+    error
+}
+
+/// Says how what is predicted is not lost.
+fn advise(spool: &Spool, console: &Console) {
+    console.warn(format_args!(
+        "what is predicted lies in {}; the same command with --resume continues from there",
         spool.folder().display()
-    );
-    if interrupted { Interrupted(advice).into() } else { error.context(advice) }
+    ));
 }
 
 /// Gives a run up of which too much cannot be read.

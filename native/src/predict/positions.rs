@@ -89,8 +89,8 @@ fn columns_of(path: &Path, header: &[String]) -> Result<Columns, InputError> {
     let column = |names: &[&str]| header.iter().position(|cell| names.contains(&cell.as_str()));
     let name = column(&["barcode", "name", "id"]);
     let in_tissue = column(&["in_tissue"]);
-    let x = column(&["x", "pxl_col_in_fullres", "pixel_x"]);
-    let y = column(&["y", "pxl_row_in_fullres", "pixel_y"]);
+    let x = column(&["x", "x_px", "pxl_col_in_fullres", "pixel_x"]);
+    let y = column(&["y", "y_px", "pxl_row_in_fullres", "pixel_y"]);
     match (x, y) {
         (Some(x), Some(y)) => Ok(Columns { x, y, name, in_tissue }),
         _ => Err(InputError::in_file(

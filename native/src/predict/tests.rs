@@ -126,6 +126,12 @@ fn bins(spool: &Spool, stream: &Stream<'_>, faults: &Faults) -> Vec<f32> {
     whole(&spool.rows(&stream.run, Level::Bin, GENES, faults).unwrap()).unwrap().values
 }
 
+fn whole(rows: &SpoolRows) -> Result<Matrix> {
+    let mut values = vec![0.0; rows.rows() * rows.cols()];
+    rows.read_rows(0..rows.rows(), &mut values)?;
+    Ok(Matrix { rows: rows.rows(), cols: rows.cols(), values })
+}
+
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }

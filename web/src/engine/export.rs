@@ -1,8 +1,10 @@
 //! Files of a prediction, made by the same code as the command line's.
 
+use std::io::Cursor;
+
 use magnet_core::Level;
 use magnet_core::heatmap::{ColorMap, ValueRange};
-use magnet_core::map::{MapStyle, PredictedMap, gene_file_name};
+use magnet_core::map::{HIRES_SIDE_PX, LOWRES_SIDE_PX, MapStyle, PredictedMap, gene_file_name};
 use magnet_core::slide::PatchReader;
 
 use super::error::EngineError;
@@ -76,16 +78,29 @@ pub(super) fn export(
     };
     let whole = |extension: &str| format!("{}_{level}.{extension}", image.stem());
     let file = |name, media_type, bytes| Ok(ExportedFile { name, media_type, bytes });
+    // The values are in memory and so is the file: reading and writing them does not fail.
+    let internal = |error: &dyn std::fmt::Display| EngineError::internal(error.to_string());
     match options.kind {
-        ExportKind::Csv => file(whole("csv"), "text/csv", map.csv()),
-        ExportKind::Geojson => file(whole("geojson"), "application/geo+json", map.geojson(&options.genes)),
+        ExportKind::Csv => {
+            let mut bytes = Vec::new();
+            map.write_csv(&mut bytes).map_err(|error| internal(&error))?;
+            file(whole("csv"), "text/csv", bytes)
+        }
+        ExportKind::Geojson => {
+            let mut bytes = Vec::new();
+            map.write_geojson(&options.genes, &mut bytes).map_err(|error| internal(&error))?;
+            file(whole("geojson"), "application/geo+json", bytes)
+        }
         ExportKind::H5ad => {
-            let bytes = map.anndata().write().map_err(|error| EngineError::internal(error.to_string()))?;
-            file(whole("h5ad"), "application/x-hdf5", bytes)
+            let (hires, lowres) = (slide.thumbnail(HIRES_SIDE_PX)?, slide.thumbnail(LOWRES_SIDE_PX)?);
+            let data = map.anndata(&[("hires", &hires), ("lowres", &lowres)]);
+            let mut out = Cursor::new(Vec::new());
+            data.map_err(|error| internal(&error))?.write(&mut out).map_err(|error| internal(&error))?;
+            file(whole("h5ad"), "application/x-hdf5", out.into_inner())
         }
         ExportKind::Provenance => {
-            let bytes = serde_json::to_vec_pretty(&map.provenance())
-                .map_err(|error| EngineError::internal(error.to_string()))?;
+            let provenance = map.provenance().map_err(|error| internal(&error))?;
+            let bytes = serde_json::to_vec_pretty(&provenance).map_err(|error| internal(&error))?;
             file(whole("provenance.json"), "application/json", bytes)
         }
         ExportKind::Png | ExportKind::Overlay => {
