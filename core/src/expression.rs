@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::gene_panel::GenePanelError;
 
-pub use genes::GeneSelection;
+pub use genes::{CommonGenes, GeneSelection};
 pub use labels::{GeneStatistics, Normalization, per_gene_statistics};
 pub use rows::{RowSource, is_known};
 
@@ -125,7 +125,7 @@ pub enum ExpressionError {
         slides: usize,
     },
     /// Fewer genes than the panel wants.
-    #[error("genes: {wanted} genes asked for, but only {common} are common to all {slides} training slides")]
+    #[error("genes: {wanted} genes asked for, but only {common} are common to all {slides} slides")]
     TooFewGenes {
         /// Size of the panel asked for.
         wanted: usize,

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use magnet_tests::{command, run, run_line};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "demo",
     "synthesize",
     "prepare",
@@ -14,6 +14,8 @@ const COMMANDS: [&str; 13] = [
     "prepare visium",
     "prepare visium-hd",
     "prepare h5ad",
+    "prepare hest",
+    "prepare auto",
     "train",
     "evaluate",
     "baseline",

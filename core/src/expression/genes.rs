@@ -20,16 +20,71 @@ pub enum GeneSelection {
     MostVariable,
 }
 
+/// The genes that all of several slides measured. Two slides are matched by stable id where both have ids of their own,
+/// and by symbol where one has only symbols.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommonGenes {
+    /// For each slide, the columns of the common genes, in the order of the first slide.
+    pub columns: Vec<Vec<u32>>,
+    /// Symbols of the genes of the first slide that another slide lacks.
+    pub left_out: Vec<String>,
+}
+
+impl CommonGenes {
+    /// Compares the genes of `slides`.
+    pub fn of(slides: &[&GenePanel]) -> Self {
+        let Some((first, others)) = slides.split_first() else { return Self::default() };
+        let found: Vec<Vec<Option<u32>>> = others.iter().map(|other| columns_of(first, other)).collect();
+        let mut common = Self { columns: vec![Vec::new(); slides.len()], left_out: Vec::new() };
+        for (gene, symbol) in first.symbols.iter().enumerate() {
+            let in_others: Option<Vec<u32>> =
+                found.iter().map(|columns| columns.get(gene).copied().flatten()).collect();
+            let Some(in_others) = in_others else {
+                common.left_out.push(symbol.clone());
+                continue;
+            };
+            for (columns, column) in common.columns.iter_mut().zip([gene as u32].into_iter().chain(in_others))
+            {
+                columns.push(column);
+            }
+        }
+        common
+    }
+
+    /// How many genes are common to all slides.
+    pub fn len(&self) -> usize {
+        self.columns.first().map_or(0, Vec::len)
+    }
+
+    /// Whether no gene is common to all slides.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// For each gene of `first` its column in `other`.
+fn columns_of(first: &GenePanel, other: &GenePanel) -> Vec<Option<u32>> {
+    let has_ids = |panel: &GenePanel| panel.ids != panel.symbols;
+    let (wanted, there) = if has_ids(first) && has_ids(other) {
+        (&first.ids, &other.ids)
+    } else {
+        (&first.symbols, &other.symbols)
+    };
+    let columns: HashMap<&str, u32> = there.iter().map(String::as_str).zip(0..).collect();
+    wanted.iter().map(|name| columns.get(name.as_str()).copied()).collect()
+}
+
 impl GeneSelection {
-    /// The `genes` best genes among those that all `slides` measured, best first; ties go to the gene that stands
-    /// earlier in the first slide. Genes are matched by id, and symbols are those of the first slide.
+    /// The `genes` best genes among those that all `slides` and all of `others` measured, best first; ties go to the
+    /// gene that stands earlier in the first slide. Names are those of the first slide; only `slides` are scored.
     ///
     /// # Errors
-    /// When fewer than `genes` genes are common to all slides, there is no observation, or counts and gene names of a
-    /// slide do not match.
+    /// When fewer than `genes` genes are common to all, there is no observation, or counts and gene names of a slide do
+    /// not match.
     pub fn select(
         self,
         slides: &[(&CountMatrix, &GenePanel)],
+        others: &[&GenePanel],
         genes: usize,
     ) -> Result<GenePanel, ExpressionError> {
         for (slide, (counts, names)) in slides.iter().enumerate() {
@@ -38,43 +93,39 @@ impl GeneSelection {
                 return Err(ExpressionError::GeneNames { slide, columns, genes });
             }
         }
-        let Some(((_, first), others)) = slides.split_first() else {
+        let Some((_, first)) = slides.first() else {
             return Err(ExpressionError::NoObservations { slides: 0 });
         };
         let observations: usize = slides.iter().map(|(counts, _)| counts.rows()).sum();
         if observations == 0 {
             return Err(ExpressionError::NoObservations { slides: slides.len() });
         }
-
-        let mut slides_with: HashMap<&str, usize> = first.ids.iter().map(|id| (id.as_str(), 1)).collect();
-        for id in others.iter().flat_map(|(_, names)| &names.ids) {
-            slides_with.entry(id).and_modify(|slides| *slides += 1);
-        }
-        let in_all = |id: &str| slides_with.get(id) == Some(&slides.len());
-        let common: Vec<usize> = (0..first.len()).filter(|&gene| in_all(&first.ids[gene])).collect();
+        let panels: Vec<&GenePanel> =
+            slides.iter().map(|slide| slide.1).chain(others.iter().copied()).collect();
+        let common = CommonGenes::of(&panels);
         if common.len() < genes {
-            let (common, slides) = (common.len(), slides.len());
+            let (common, slides) = (common.len(), panels.len());
             return Err(ExpressionError::TooFewGenes { wanted: genes, common, slides });
         }
-
-        let scores = self.scores(slides, observations);
-        let score = |gene: usize| scores.get(first.ids[gene].as_str()).copied().unwrap_or_default();
-        let mut ranked = common;
+        let scores = self.scores(slides, &common, observations);
+        let mut ranked: Vec<usize> = (0..common.len()).collect();
         // A stable sort: equal scores stay in the order of the first slide.
-        ranked.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
+        ranked.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         ranked.truncate(genes);
-        let names = |of: &[String]| ranked.iter().map(|&gene| of[gene].clone()).collect();
+        let names =
+            |of: &[String]| ranked.iter().map(|&gene| of[common.columns[0][gene] as usize].clone()).collect();
         Ok(GenePanel::new(names(&first.ids), names(&first.symbols))?)
     }
 
-    /// The score of every gene id over the pooled observations.
-    fn scores<'a>(
+    /// The score of every common gene over the pooled observations.
+    fn scores(
         self,
-        slides: &[(&CountMatrix, &'a GenePanel)],
+        slides: &[(&CountMatrix, &GenePanel)],
+        common: &CommonGenes,
         observations: usize,
-    ) -> HashMap<&'a str, f64> {
-        let mut moments: HashMap<&str, (f64, f64)> = HashMap::new();
-        for (counts, names) in slides {
+    ) -> Vec<f64> {
+        let mut moments = vec![(0.0, 0.0); common.len()];
+        for ((counts, _), common) in slides.iter().zip(&common.columns) {
             let mut sums = vec![(0.0, 0.0); counts.genes];
             for row in 0..counts.rows() {
                 let total = counts.total(row);
@@ -87,8 +138,8 @@ impl GeneSelection {
                     }
                 }
             }
-            for (id, (sum, squares)) in names.ids.iter().zip(sums) {
-                let moment = moments.entry(id).or_default();
+            for (moment, &column) in moments.iter_mut().zip(common) {
+                let (sum, squares) = sums[column as usize];
                 *moment = (moment.0 + sum, moment.1 + squares);
             }
         }
@@ -97,7 +148,7 @@ impl GeneSelection {
             GeneSelection::HighestMean => sum / n,
             GeneSelection::MostVariable => squares / n - (sum / n).powi(2),
         };
-        moments.into_iter().map(|(id, moment)| (id, score(moment))).collect()
+        moments.into_iter().map(score).collect()
     }
 }
 
@@ -120,9 +171,9 @@ mod tests {
         let one = counts(&[&[1.0, 9.0, 4.0, 90.0], &[2.0, 0.0, 0.0, 0.0]]);
         let two = counts(&[&[2.0, 3.0, 0.0]]);
         let slides = [(&one, &panel(&["a", "b", "c", "only"])), (&two, &panel(&["c", "a", "b"]))];
-        let chosen = GeneSelection::HighestMean.select(&slides, 3).unwrap();
+        let chosen = GeneSelection::HighestMean.select(&slides, &[], 3).unwrap();
         assert_eq!(chosen.ids, ["a", "c", "b"]);
-        let error = GeneSelection::HighestMean.select(&slides, 4).unwrap_err();
+        let error = GeneSelection::HighestMean.select(&slides, &[], 4).unwrap_err();
         assert_eq!(error, ExpressionError::TooFewGenes { wanted: 4, common: 3, slides: 2 });
     }
 
@@ -131,18 +182,45 @@ mod tests {
         // `steady` has the highest mean and half of each library; `varied` goes from 10 to 40 %, `rest` from 40 to 10.
         let one = counts(&[&[50.0, 10.0, 40.0], &[500.0, 400.0, 100.0], &[500.0, 400.0, 100.0]]);
         let names = panel(&["steady", "varied", "rest"]);
-        let chosen = GeneSelection::MostVariable.select(&[(&one, &names)], 3).unwrap();
+        let chosen = GeneSelection::MostVariable.select(&[(&one, &names)], &[], 3).unwrap();
         assert_eq!(chosen.ids.last().map(String::as_str), Some("steady"));
-        assert_eq!(GeneSelection::HighestMean.select(&[(&one, &names)], 1).unwrap().ids, ["steady"]);
+        assert_eq!(GeneSelection::HighestMean.select(&[(&one, &names)], &[], 1).unwrap().ids, ["steady"]);
     }
 
     #[test]
     fn slides_without_matching_names_or_observations_are_refused() {
         let one = counts(&[&[1.0, 2.0]]);
         let names = panel(&["a"]);
-        assert!(GeneSelection::HighestMean.select(&[(&one, &names)], 1).is_err());
-        assert!(GeneSelection::HighestMean.select(&[], 1).is_err());
+        assert!(GeneSelection::HighestMean.select(&[(&one, &names)], &[], 1).is_err());
+        assert!(GeneSelection::HighestMean.select(&[], &[], 1).is_err());
         let none = CountMatrix::from_rows(1, Vec::<Vec<(u32, f32)>>::new()).unwrap();
-        assert!(GeneSelection::HighestMean.select(&[(&none, &names)], 1).is_err());
+        assert!(GeneSelection::HighestMean.select(&[(&none, &names)], &[], 1).is_err());
+    }
+
+    #[test]
+    fn genes_are_common_by_id_where_both_slides_have_ids_and_else_by_symbol() {
+        let named = |ids: &[&str], symbols: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+            GenePanel::new(owned(ids), owned(symbols)).unwrap()
+        };
+        let one = named(&["E1", "E2", "E3"], &["A", "B", "C"]);
+        // A symbol that was renamed, and one that another gene has now.
+        let other = named(&["E3", "E1", "E9"], &["B", "A2", "C"]);
+        let bare = named(&["C", "A"], &["C", "A"]);
+        let common = CommonGenes::of(&[&one, &other]);
+        assert_eq!(common.columns, [vec![0, 2], vec![1, 0]]);
+        assert_eq!(common.left_out, ["B"]);
+        assert_eq!(CommonGenes::of(&[&one, &bare]).columns, [vec![0, 2], vec![1, 0]]);
+        assert_eq!(CommonGenes::of(&[&one, &other, &bare]).len(), 2);
+        assert!(CommonGenes::of(&[]).is_empty());
+    }
+
+    #[test]
+    fn genes_that_a_slide_beside_the_training_lacks_are_not_chosen() {
+        let one = counts(&[&[9.0, 5.0, 1.0]]);
+        let names = panel(&["a", "b", "c"]);
+        let held_out = panel(&["c", "b"]);
+        let chosen = GeneSelection::HighestMean.select(&[(&one, &names)], &[&held_out], 2).unwrap();
+        assert_eq!(chosen.ids, ["b", "c"]);
     }
 }

@@ -3,10 +3,12 @@
 //! Everything that knows the library behind it stands in this folder: the rest of the project sees paths, shapes and
 //! plain vectors, so the library can be replaced without touching a format.
 
+mod chunks;
 mod read;
 mod stream;
 mod write;
 
+pub use chunks::IntegerChunks;
 pub use read::Hdf5File;
 pub use write::{Data, Hdf5Writer};
 

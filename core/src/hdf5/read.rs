@@ -6,7 +6,7 @@ use hdf5_pure::{
     VlenStringReadOptions,
 };
 
-use super::{Attribute, Element, Hdf5Error, Kind, Limits};
+use super::{Attribute, Element, Hdf5Error, IntegerChunks, Kind, Limits};
 
 /// Deflate never expands more than about 1,032-fold; a dataset that claims more was not stored in its file.
 const LARGEST_EXPANSION: u64 = 1_100;
@@ -14,6 +14,11 @@ const LARGEST_EXPANSION: u64 = 1_100;
 const SLACK_BYTES: u64 = 16 << 20;
 /// Elements converted at a time where the stored type and the wanted one differ.
 const WINDOW: u64 = 1 << 20;
+
+/// HDF5's number of the deflate filter.
+const DEFLATE: u16 = 1;
+/// HDF5's number of the filter that puts the first bytes of all elements first, then the second ones, and so on.
+const SHUFFLE: u16 = 2;
 
 /// An HDF5 file opened for reading.
 pub struct Hdf5File {
@@ -229,6 +234,64 @@ impl Hdf5File {
             return dataset.read_vlen_strings(options).map_err(|error| damaged(path, &error));
         }
         dataset.read_string().map_err(|error| damaged(path, &error))
+    }
+
+    /// How a one-dimensional dataset of little-endian integers is stored, for a reader that decodes its chunks itself,
+    /// several at a time. `None` where the storage is of another kind; [`Hdf5File::read_u32`] and its like read it all
+    /// the same.
+    ///
+    /// # Errors
+    /// As [`Hdf5File::read_i64`].
+    pub fn integer_chunks(&self, path: &str) -> Result<Option<IntegerChunks>, Hdf5Error> {
+        let dataset = self.bounded(path, &[Element::Integer], "integers")?;
+        let shape = dataset.shape().map_err(|error| damaged(path, &error))?;
+        let chunk = dataset.chunk_shape().map_err(|error| damaged(path, &error))?.unwrap_or_default();
+        let (&[elements], &[chunk_elements]) = (shape.as_slice(), chunk.as_slice()) else { return Ok(None) };
+        let datatype = dataset.datatype().map_err(|error| damaged(path, &error))?;
+        let hdf5_pure::Datatype::FixedPoint { size, byte_order, layout } = datatype else { return Ok(None) };
+        let whole = layout.bit_offset == 0 && u32::from(layout.bit_precision) == size * 8;
+        let little = byte_order == hdf5_pure::DatatypeByteOrder::LittleEndian;
+        // In the order in which they were applied.
+        let shuffled = match dataset.filters().as_slice() {
+            [DEFLATE] => false,
+            [SHUFFLE, DEFLATE] => true,
+            _ => return Ok(None),
+        };
+        if !whole || !little || chunk_elements == 0 || !(1..=8).contains(&size) {
+            return Ok(None);
+        }
+        let Ok(chunks) = dataset.chunks() else { return Ok(None) };
+        let mut places = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let (&[first], 0) = (chunk.offset.as_slice(), chunk.filter_mask) else { return Ok(None) };
+            places.push((first, chunk.address, chunk.storage_size));
+        }
+        places.sort_unstable();
+        // Every chunk once and none missing, where fill values would stand.
+        let complete = places.len() as u64 == elements.div_ceil(chunk_elements)
+            && places
+                .iter()
+                .zip(0_u64..)
+                .all(|(place, number)| Some(place.0) == number.checked_mul(chunk_elements));
+        if !complete {
+            return Ok(None);
+        }
+        let size_of = |value: u64| {
+            usize::try_from(value).map_err(|_| Hdf5Error::TooLarge {
+                object: path.to_owned(),
+                bytes: value,
+                limit: self.limit_bytes,
+            })
+        };
+        Ok(Some(IntegerChunks {
+            object: path.to_owned(),
+            elements: size_of(elements)?,
+            chunk_elements: size_of(chunk_elements)?,
+            width: size as usize,
+            signed: layout.signed,
+            shuffled,
+            places: places.into_iter().map(|(_, address, bytes)| (address, bytes)).collect(),
+        }))
     }
 
     fn group(&self, path: &str) -> Result<hdf5_pure::Group, Hdf5Error> {

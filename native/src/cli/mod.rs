@@ -16,7 +16,8 @@ use crate::device::DeviceRequest;
 pub use evaluate::{BaselineArgs, EvaluateArgs};
 pub use predict::{LevelArg, PredictArgs, PredictFormat, PxRegion};
 pub use prepare::{
-    FrameArg, PrepareCommand, PrepareH5adArgs, PrepareStArgs, PrepareVisiumArgs, PrepareVisiumHdArgs,
+    FrameArg, PrepareAutoArgs, PrepareCommand, PrepareH5adArgs, PrepareHestArgs, PrepareStArgs,
+    PrepareVisiumArgs, PrepareVisiumHdArgs,
 };
 pub use train::TrainArgs;
 

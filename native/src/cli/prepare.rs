@@ -26,6 +26,17 @@ pub enum PrepareCommand {
                       --out dataset"
     )]
     VisiumHd(PrepareVisiumHdArgs),
+    /// A HEST-1k folder, used where it is: checks every slide and copies nothing
+    #[command(
+        after_help = "Example:\n  magnet-native prepare hest --input hest_data\n\nEvery command that takes --data reads \
+                      the folder itself."
+    )]
+    Hest(PrepareHestArgs),
+    /// Whatever the path holds, if there is one source in it; says what was found and why
+    #[command(
+        after_help = "Example:\n  magnet-native prepare auto --input S1/outs --image S1.tif --out dataset"
+    )]
+    Auto(PrepareAutoArgs),
     /// An AnnData file with spatial coordinates, and its full-resolution image
     #[command(
         after_help = "Examples:\n  magnet-native prepare h5ad --input s1.h5ad --image s1.tif --mpp 0.5 --bin-um 55 --out \
@@ -158,6 +169,43 @@ pub struct PrepareH5adArgs {
     #[arg(long, value_name = "DATASET")]
     pub out: PathBuf,
     /// Name of the slide; the sample's or the file's when left out
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Replace slides that the dataset already holds
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Arguments of `prepare hest`.
+#[derive(Debug, Args)]
+pub struct PrepareHestArgs {
+    /// Folder with st, wsis and metadata
+    #[arg(long, value_name = "DIR")]
+    pub input: PathBuf,
+    /// Slides to check; all when left out
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = name)]
+    pub samples: Vec<String>,
+}
+
+/// Arguments of `prepare auto`: what every source has in common.
+#[derive(Debug, Args)]
+pub struct PrepareAutoArgs {
+    /// File or folder of the source
+    #[arg(long, value_name = "PATH")]
+    pub input: PathBuf,
+    /// Full-resolution image, where it does not lie beside the counts
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// Size of an image pixel, µm, where the source does not say
+    #[arg(long, value_name = "UM_PER_PX")]
+    pub mpp: Option<f64>,
+    /// Bin size, µm: which to take of Visium HD, and what a bin of an AnnData file measures
+    #[arg(long, value_name = "UM")]
+    pub bin_um: Option<f64>,
+    /// Folder of the prepared dataset; a HEST-1k folder needs none
+    #[arg(long, value_name = "DATASET")]
+    pub out: Option<PathBuf>,
+    /// Name of the slide
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
     /// Replace slides that the dataset already holds

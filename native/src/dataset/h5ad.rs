@@ -69,6 +69,26 @@ pub struct H5adOptions {
 }
 
 impl H5adOptions {
+    /// The counts in `X` of a file of one sample, which says all else itself.
+    pub fn new(input: PathBuf, image: PathBuf, out: PathBuf) -> Self {
+        Self {
+            input,
+            image,
+            out,
+            id: None,
+            pixel_size_um: None,
+            bin_um: None,
+            layer: "X".to_owned(),
+            spatial_key: None,
+            frame: CoordinateFrame::Full,
+            library: None,
+            library_key: None,
+            allow_normalized: false,
+            off_tissue: false,
+            overwrite: Overwrite::No,
+        }
+    }
+
     /// Prepares the slide, whole or not at all.
     ///
     /// # Errors

@@ -33,21 +33,13 @@ impl Example {
     }
 
     fn options(&self) -> H5adOptions {
+        let at = |name: &str| self.folder.path().join(name);
         H5adOptions {
-            input: self.folder.path().join("a.h5ad"),
-            image: self.folder.path().join("i.png"),
-            out: self.folder.path().join("dataset"),
             id: Some("S1".into()),
             pixel_size_um: Some(0.5),
             bin_um: Some(55.0),
-            layer: "X".into(),
-            spatial_key: None,
-            frame: CoordinateFrame::Full,
-            library: None,
-            library_key: None,
-            allow_normalized: false,
-            off_tissue: false,
             overwrite: Overwrite::Yes,
+            ..H5adOptions::new(at("a.h5ad"), at("i.png"), at("dataset"))
         }
     }
 

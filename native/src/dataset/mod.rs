@@ -10,7 +10,9 @@
 
 mod array_fit;
 mod bins;
+pub mod detect;
 pub mod h5ad;
+pub mod hest;
 pub mod matrix_market;
 pub mod metadata;
 pub mod positions;
@@ -18,6 +20,7 @@ pub mod prepare;
 pub mod scalefactors;
 mod space_ranger;
 pub mod st;
+mod stored_integers;
 pub mod table;
 pub mod tenx_matrix;
 mod text;
@@ -144,9 +147,24 @@ impl Dataset {
     /// When a file is absent or damaged, counts are not raw, or parts contradict each other; the message names file,
     /// field, expected and found.
     pub fn slide(&self, id: &str) -> Result<SlideData> {
+        let slide = self.undigested_slide(id)?;
+        Ok(SlideData {
+            image_sha256: sha256_file(&slide.image_path)?,
+            counts_sha256: sha256_file(&self.counts_path(id))?,
+            ..slide
+        })
+    }
+
+    /// The counts of a slide.
+    fn counts_path(&self, id: &str) -> PathBuf {
+        self.root.join("st").join(format!("{id}.h5ad"))
+    }
+
+    /// [`Dataset::slide`] with empty digests, for who only looks.
+    fn undigested_slide(&self, id: &str) -> Result<SlideData> {
         let metadata = self.metadata(id)?;
         let image_path = self.image_path(id)?;
-        let counts_path = self.root.join("st").join(format!("{id}.h5ad"));
+        let counts_path = self.counts_path(id);
         if metadata.values != ValueKind::Counts {
             let expected = "raw counts: the labels of spot and region tiles are sums of counts before normalisation \
                             (prepare the slide again with --layer, naming the layer that holds counts)";
@@ -172,8 +190,8 @@ impl Dataset {
             centers_px,
             um_per_px: metadata.pixel_size_um,
             bin_um: metadata.bin_um,
-            image_sha256: sha256_file(&image_path)?,
-            counts_sha256: sha256_file(&counts_path)?,
+            image_sha256: String::new(),
+            counts_sha256: String::new(),
             image_path,
         })
     }

@@ -9,6 +9,7 @@ use magnet_core::anndata::CompressedMatrix;
 use magnet_core::expression::CountMatrix;
 use magnet_core::hdf5::{Attribute, Data, Hdf5File, Hdf5Writer, Limits};
 
+use super::stored_integers::StoredIntegers;
 use crate::error::InputError;
 use crate::files::{Overwrite, write_atomic};
 
@@ -65,7 +66,8 @@ impl TenxMatrix {
 /// When the file is no HDF5 file, lacks a part, or its parts contradict each other; the message names file and object.
 pub fn read_tenx_matrix(path: &Path) -> Result<TenxMatrix> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    read_tenx_matrix_from(file, path)
+    let threads = StoredIntegers::open(path)?;
+    read(file, path, Some(&threads)).with_context(|| path.display().to_string())
 }
 
 /// Like [`read_tenx_matrix`] for bytes from anywhere; `name` is what errors call them.
@@ -76,10 +78,15 @@ pub fn read_tenx_matrix_from<R>(source: R, name: &Path) -> Result<TenxMatrix>
 where
     R: Read + Seek + Send + 'static,
 {
-    read(source, name).with_context(|| name.display().to_string())
+    read(source, name, None).with_context(|| name.display().to_string())
 }
 
-fn read(source: impl Read + Seek + Send + 'static, path: &Path) -> Result<TenxMatrix> {
+/// `stored` is the same file once more, where it is one, to be decoded by several threads.
+fn read(
+    source: impl Read + Seek + Send + 'static,
+    path: &Path,
+    stored: Option<&StoredIntegers>,
+) -> Result<TenxMatrix> {
     let file = Hdf5File::from_reader(source, Limits::default())?;
     if file.kind("matrix")?.is_none() {
         let expected = "the matrix of Cell Ranger 3 or Space Ranger";
@@ -118,8 +125,14 @@ fn read(source: impl Read + Seek + Send + 'static, path: &Path) -> Result<TenxMa
         major: barcode_count,
         minor: feature_count,
         indptr: file.read_i64("matrix/indptr")?,
-        indices: file.read_u32("matrix/indices")?,
-        data: file.read_f32("matrix/data")?,
+        indices: match stored {
+            Some(stored) => stored.read_u32(&file, "matrix/indices")?,
+            None => file.read_u32("matrix/indices")?,
+        },
+        data: match stored {
+            Some(stored) => stored.read_f32(&file, "matrix/data")?,
+            None => file.read_f32("matrix/data")?,
+        },
     };
     Ok(TenxMatrix { barcodes, features, counts: compressed.into_rows("matrix")? })
 }

@@ -55,7 +55,7 @@ pub fn run(args: &BaselineArgs, console: &Console) -> anyhow::Result<()> {
 
 fn gene_panel(slides: &[SlideData], genes: usize) -> anyhow::Result<magnet_core::GenePanel> {
     let counts: Vec<_> = slides.iter().map(|slide| (&slide.counts, &slide.genes)).collect();
-    Ok(GeneSelection::HighestMean.select(&counts, genes)?)
+    Ok(GeneSelection::HighestMean.select(&counts, &[], genes)?)
 }
 
 fn observe(

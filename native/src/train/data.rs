@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use magnet_core::GenePanel;
 use magnet_core::bundle::SlideDigests;
 use magnet_core::coordinates::{SlidePx, px_from_um, um_from_px};
-use magnet_core::expression::{self, GeneStatistics, Matrix, per_gene_statistics};
+use magnet_core::expression::{self, CommonGenes, GeneStatistics, Matrix, per_gene_statistics};
 use magnet_core::layout::SlideLayout;
 use magnet_core::level::{Level, LevelGeometry, PerLevel};
 use magnet_core::model::{MagNetConfig, WideFeatures};
@@ -126,20 +126,50 @@ impl PatchStore {
     }
 }
 
-/// The genes that a run predicts, chosen on its training slides.
+/// The genes that a run predicts: chosen on its training slides, among those that the validation slides measured too.
 ///
 /// # Errors
 /// If a gene of the file was not measured on the first training slide, or there are too few genes.
-pub fn choose_panel(config: &DataConfig, training: &[SlideData]) -> Result<GenePanel> {
+pub fn choose_panel(
+    config: &DataConfig,
+    training: &[SlideData],
+    validation: &[SlideData],
+    console: &Console,
+) -> Result<GenePanel> {
+    say_common_genes(training, validation, console);
     let rule = match config.gene_selection {
         GeneSelection::HighestMean => expression::GeneSelection::HighestMean,
         GeneSelection::MostVariable => expression::GeneSelection::MostVariable,
         GeneSelection::File => return panel_from_file(Path::new(&config.gene_file), training),
     };
     let slides: Vec<_> = training.iter().map(|slide| (&slide.counts, &slide.genes)).collect();
-    rule.select(&slides, config.genes).map_err(|error| {
+    let others: Vec<&GenePanel> = validation.iter().map(|slide| &slide.genes).collect();
+    rule.select(&slides, &others, config.genes).map_err(|error| {
         InputError::in_flag("--train", "gene panel", format!("{} genes", config.genes), error).into()
     })
+}
+
+/// Says how many genes all slides measured, where some lack what others have.
+fn say_common_genes(training: &[SlideData], validation: &[SlideData], console: &Console) {
+    let slides: Vec<&SlideData> = training.iter().chain(validation).collect();
+    let panels: Vec<&GenePanel> = slides.iter().map(|slide| &slide.genes).collect();
+    let common = CommonGenes::of(&panels);
+    if panels.iter().all(|panel| panel.len() == common.len()) {
+        return;
+    }
+    let sizes: Vec<String> =
+        slides.iter().map(|slide| format!("{} of {}", slide.genes.len(), slide.id)).collect();
+    let such_as = match common.left_out.split_at_checked(5) {
+        Some((some, [])) => format!(" (without {})", some.join(", ")),
+        Some((some, more)) => format!(" (without {} and {} more of the first)", some.join(", "), more.len()),
+        None if common.left_out.is_empty() => String::new(),
+        None => format!(" (without {})", common.left_out.join(", ")),
+    };
+    console.say(format_args!(
+        "{} genes are common to all slides{such_as}: {}",
+        common.len(),
+        sizes.join(", ")
+    ));
 }
 
 fn panel_from_file(path: &Path, training: &[SlideData]) -> Result<GenePanel> {

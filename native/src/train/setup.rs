@@ -56,7 +56,7 @@ impl Setup {
             |ids: &[String]| ids.iter().map(|id| dataset.slide(id)).collect::<Result<Vec<SlideData>>>();
         let training = read(&options.train)?;
         let validation = read(&options.valid)?;
-        let panel = data::choose_panel(&options.config.data, &training)?;
+        let panel = data::choose_panel(&options.config.data, &training, &validation, console)?;
         let training = training
             .into_iter()
             .map(|slide| data::without_shallow_bins(slide, options.config.data.min_counts, console))

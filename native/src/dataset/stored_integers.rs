@@ -1,0 +1,78 @@
+//! Large integer arrays of an HDF5 file, decoded by all threads at once.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use magnet_core::hdf5::{Hdf5Error, Hdf5File, IntegerChunks};
+use rayon::prelude::*;
+
+/// The bytes of an HDF5 file that [`Hdf5File`] has opened too.
+pub(super) struct StoredIntegers {
+    file: Mutex<File>,
+    len: u64,
+}
+
+impl StoredIntegers {
+    /// Opens the file once more.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let cannot = || format!("cannot open {}", path.display());
+        let file = File::open(path).with_context(cannot)?;
+        let len = file.metadata().with_context(cannot)?.len();
+        Ok(Self { file: Mutex::new(file), len })
+    }
+
+    /// As [`Hdf5File::read_u32`].
+    pub(super) fn read_u32(&self, file: &Hdf5File, object: &str) -> Result<Vec<u32>, Hdf5Error> {
+        match file.integer_chunks(object)? {
+            Some(chunks) => self.decode(&chunks, IntegerChunks::decode_u32),
+            None => file.read_u32(object),
+        }
+    }
+
+    /// As [`Hdf5File::read_f32`].
+    pub(super) fn read_f32(&self, file: &Hdf5File, object: &str) -> Result<Vec<f32>, Hdf5Error> {
+        match file.integer_chunks(object) {
+            Ok(Some(chunks)) => self.decode(&chunks, IntegerChunks::decode_f32),
+            // Floating point is no error here.
+            _ => file.read_f32(object),
+        }
+    }
+
+    fn decode<T: Clone + Default + Send>(
+        &self,
+        chunks: &IntegerChunks,
+        decode: fn(&IntegerChunks, &[u8], &mut Vec<u8>, &mut [T]) -> Result<(), Hdf5Error>,
+    ) -> Result<Vec<T>, Hdf5Error> {
+        let mut out = vec![T::default(); chunks.elements];
+        out.par_chunks_mut(chunks.chunk_elements).zip(&chunks.places).try_for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(stored, scratch), (part, &(address, bytes))| {
+                self.read(chunks, address, bytes, stored)?;
+                decode(chunks, stored, scratch, part)
+            },
+        )?;
+        Ok(out)
+    }
+
+    fn read(
+        &self,
+        chunks: &IntegerChunks,
+        address: u64,
+        bytes: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Hdf5Error> {
+        let damaged = |reason: String| Hdf5Error::Damaged { object: chunks.object.clone(), reason };
+        let end = address.checked_add(bytes).filter(|&end| end <= self.len);
+        let size = end.and_then(|_| usize::try_from(bytes).ok());
+        let size =
+            size.ok_or_else(|| damaged(format!("a chunk of {bytes} bytes at {address} passes the end")))?;
+        out.resize(size, 0);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(address))
+            .and_then(|_| file.read_exact(out))
+            .map_err(|error| damaged(error.to_string()))
+    }
+}
