@@ -1,27 +1,24 @@
 //! Large integer arrays of an HDF5 file, decoded by all threads at once.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use magnet_core::hdf5::{Hdf5Error, Hdf5File, IntegerChunks};
+use magnet_core::slide::RangeRead;
 use rayon::prelude::*;
+
+use crate::slide_file::FileRange;
 
 /// The bytes of an HDF5 file that [`Hdf5File`] has opened too.
 pub(super) struct StoredIntegers {
-    file: Mutex<File>,
-    len: u64,
+    file: FileRange,
 }
 
 impl StoredIntegers {
     /// Opens the file once more.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let cannot = || format!("cannot open {}", path.display());
-        let file = File::open(path).with_context(cannot)?;
-        let len = file.metadata().with_context(cannot)?.len();
-        Ok(Self { file: Mutex::new(file), len })
+        let file = FileRange::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Self { file })
     }
 
     /// As [`Hdf5File::read_u32`].
@@ -65,14 +62,11 @@ impl StoredIntegers {
         out: &mut Vec<u8>,
     ) -> Result<(), Hdf5Error> {
         let damaged = |reason: String| Hdf5Error::Damaged { object: chunks.object.clone(), reason };
-        let end = address.checked_add(bytes).filter(|&end| end <= self.len);
+        let end = address.checked_add(bytes).filter(|&end| end <= self.file.len());
         let size = end.and_then(|_| usize::try_from(bytes).ok());
         let size =
             size.ok_or_else(|| damaged(format!("a chunk of {bytes} bytes at {address} passes the end")))?;
         out.resize(size, 0);
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(address))
-            .and_then(|_| file.read_exact(out))
-            .map_err(|error| damaged(error.to_string()))
+        self.file.read_at(address, out).map_err(|error| damaged(error.to_string()))
     }
 }
