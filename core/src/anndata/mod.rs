@@ -4,6 +4,8 @@
 //! of the same shape (`layers`), coordinates (`obsm/spatial`) and free annotations (`uns`). The encodings are those of
 //! AnnData's on-disk format 0.1.0.
 
+#[cfg(test)]
+mod layout_tests;
 mod read;
 mod sparse;
 #[cfg(test)]

@@ -136,6 +136,19 @@ mod tests {
     }
 
     #[test]
+    fn tiles_are_summed_before_they_are_normalised() {
+        // Three bins of 2, 8 and 90 counts; the first two make a spot, all three a region.
+        let bins = [vec![(0, 1.0), (1, 1.0)], vec![(1, 8.0)], vec![(0, 30.0), (1, 60.0)]];
+        let bins = CountMatrix::from_rows(2, bins).unwrap();
+        let labels = |counts: &CountMatrix| Normalization::Log1pCp10k.labels(counts, &[0]).unwrap().values;
+        close(&labels(&bins), &[5001.0_f64.ln(), 0.0, (1.0_f64 + 300_000.0 / 90.0).ln()]);
+        // 1 of 10 and 30 of 90; the mean of the bins' labels would be something else.
+        let spots = bins.aggregate(&[0, 0, 1], 2).unwrap();
+        close(&labels(&spots), &[1001.0_f64.ln(), (1.0_f64 + 300_000.0 / 90.0).ln()]);
+        close(&labels(&bins.aggregate(&[0, 0, 0], 1).unwrap()), &[3101.0_f64.ln()]);
+    }
+
+    #[test]
     fn log_proportion_divides_by_the_panel_alone() {
         let labels = Normalization::LogProportion.labels(&counts(), &[1, 0]).unwrap();
         close(labels.row(0), &[(4.0_f64 / 6.0).ln(), (2.0_f64 / 6.0).ln()]);

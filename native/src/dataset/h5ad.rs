@@ -4,17 +4,16 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use magnet_core::anndata::{AnnDataFile, Annotation, AxisTable, Column};
+use magnet_core::anndata::{AnnDataFile, AxisTable, Column};
 use magnet_core::coordinates::SlidePx;
 use magnet_core::hdf5::{Hdf5File, Limits};
 
+use super::library_scale::{LibraryScale, number};
 use super::metadata::ValueKind;
 use super::prepare::{Dropped, NewSlide, Summary, check_id, check_mpp, refuse_existing_ids};
-use super::scalefactors::Scalefactors;
 use super::tenx_matrix::GENE_EXPRESSION;
-use super::validate::Frame;
 use super::visium::{SPOT_UM, STATED_SPOTS_UM};
-use super::{genes_of, rows_on_tissue, space_ranger, validate};
+use super::{genes_of, rows_on_tissue, validate};
 use crate::error::InputError;
 use crate::files::Overwrite;
 
@@ -372,64 +371,6 @@ struct Library {
     name: Option<String>,
     /// The sample of each observation, where there are several.
     of_row: Option<Vec<String>>,
-}
-
-/// What `uns/spatial/<library>` says about scale.
-struct LibraryScale {
-    /// Where the scale factors stand.
-    path: String,
-    factors: Option<Annotation>,
-    /// Whether the library's metadata names the chemistry of Visium.
-    is_visium: bool,
-}
-
-impl LibraryScale {
-    fn read(data: &AnnDataFile<'_>, library: Option<&str>) -> Result<Self> {
-        let known = data.members("uns/spatial")?;
-        let library = library.filter(|name| known.iter().any(|other| other == name));
-        let Some(library) = library.or(known.first().map(String::as_str)) else {
-            return Ok(Self { path: "uns/spatial".to_owned(), factors: None, is_visium: false });
-        };
-        let path = format!("uns/spatial/{library}/scalefactors");
-        let factors = data.annotation(&path)?;
-        let chemistry = data.annotation(&format!("uns/spatial/{library}/metadata/chemistry_description"))?;
-        let is_visium = match chemistry {
-            Some(Annotation::Text(text)) => {
-                (text.contains("Spatial") || text.contains("Visium")) && !text.contains("HD")
-            }
-            _ => false,
-        };
-        Ok(Self { path, factors, is_visium })
-    }
-
-    /// A positive scale factor.
-    fn number(&self, name: &str) -> Option<f64> {
-        let Some(Annotation::Group(factors)) = &self.factors else { return None };
-        number(factors.get(name)?).filter(|value| value.is_finite() && *value > 0.0)
-    }
-
-    fn frames(&self) -> Vec<Frame> {
-        space_ranger::frames(&Scalefactors {
-            spot_diameter_fullres: f64::NAN,
-            bin_size_um: None,
-            microns_per_pixel: None,
-            tissue_hires_scalef: self.number("tissue_hires_scalef"),
-            tissue_lowres_scalef: self.number("tissue_lowres_scalef"),
-            fiducial_diameter_fullres: None,
-        })
-    }
-}
-
-fn number(value: &Annotation) -> Option<f64> {
-    match value {
-        Annotation::Number(number) => Some(*number),
-        Annotation::Integer(integer) => Some(*integer as f64),
-        Annotation::Numbers(numbers) => match numbers.as_slice() {
-            [number] => Some(*number),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 /// The rows of genes where `var/feature_types` names other features too, and those others.

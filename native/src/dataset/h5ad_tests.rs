@@ -1,6 +1,6 @@
 use std::fs;
 
-use magnet_core::anndata::{AnnData, Values};
+use magnet_core::anndata::{AnnData, Annotation, Values};
 use magnet_core::expression::Matrix;
 
 use super::*;

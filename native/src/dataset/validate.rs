@@ -133,7 +133,7 @@ pub(super) fn spacing(
 /// Least distance of neighbours, in bins; hand-placed spots come this close.
 const LEAST_SPACING: f64 = 0.7;
 /// Bins whose nearest neighbour is looked for.
-const SPACING_SAMPLES: usize = 64;
+const SPACING_SAMPLES: usize = 16;
 
 /// The median distance of some bins to their nearest neighbour, in pixels; `None` for fewer than two bins.
 fn median_neighbor_px(centers: &[SlidePx]) -> Option<f64> {
