@@ -59,7 +59,7 @@ impl dyn RowSource + '_ {
         self.for_each_block_of((BLOCK_VALUES / self.cols().max(1)).max(1), visit)
     }
 
-    /// As [`Self::for_each_block`], with `block_rows` rows at a time; the last block may be shorter.
+    /// As `for_each_block`, with `block_rows` rows at a time; the last block may be shorter.
     ///
     /// # Errors
     /// What the source or `visit` says.
