@@ -36,6 +36,9 @@ where
     })
 }
 
+/// Hears of a patch that cannot be read whole: its number and the error.
+pub type Unreadable<'a> = dyn Fn(usize, &SlideError) + Sync + 'a;
+
 /// The patches around `centers`, read in parallel: `centers.len() · out_px · out_px · 3` bytes. A patch that damage keeps
 /// from being read whole goes to `unreadable` with its number and the error, and shows glass where it is damaged; where
 /// `unreadable` is `None`, that is an error.
@@ -47,7 +50,7 @@ pub fn read_patches(
     centers: &[SlidePx],
     side_um: f64,
     out_px: usize,
-    unreadable: Option<&(dyn Fn(usize, &SlideError) + Sync)>,
+    unreadable: Option<&Unreadable<'_>>,
 ) -> Result<Vec<u8>, SlideError> {
     let size = out_px.saturating_mul(out_px).saturating_mul(3);
     if size == 0 || centers.is_empty() {
@@ -185,7 +188,7 @@ mod tests {
     fn whoever_stops_taking_stops_the_making() {
         let made = AtomicUsize::new(0);
         let make = |_| made.fetch_add(1, Ordering::SeqCst);
-        read_ahead(0..1000, make, |results| drop(results.recv()));
+        read_ahead(0..1000, make, |results| results.recv().is_ok());
         assert!(made.into_inner() <= AHEAD + 2);
     }
 

@@ -9,6 +9,9 @@ use rayon::prelude::*;
 
 use crate::slide_file::FileRange;
 
+/// Decodes the stored bytes of a chunk, with scratch memory.
+type Decode<T> = fn(&IntegerChunks, &[u8], &mut Vec<u8>, &mut [T]) -> Result<(), Hdf5Error>;
+
 /// The bytes of an HDF5 file that [`Hdf5File`] has opened too.
 pub(super) struct StoredIntegers {
     file: FileRange,
@@ -41,7 +44,7 @@ impl StoredIntegers {
     fn decode<T: Clone + Default + Send>(
         &self,
         chunks: &IntegerChunks,
-        decode: fn(&IntegerChunks, &[u8], &mut Vec<u8>, &mut [T]) -> Result<(), Hdf5Error>,
+        decode: Decode<T>,
     ) -> Result<Vec<T>, Hdf5Error> {
         let mut out = vec![T::default(); chunks.elements];
         out.par_chunks_mut(chunks.chunk_elements).zip(&chunks.places).try_for_each_init(

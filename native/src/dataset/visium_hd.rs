@@ -79,7 +79,7 @@ impl VisiumHdOptions {
             off_tissue: self.off_tissue,
         };
         let mut bins = if source.um == self.bin_um {
-            read.as_they_are()?
+            read.each_by_itself()?
         } else {
             read.brought_together(self.bin_um, source.um)?
         };
@@ -205,7 +205,7 @@ impl Bins<'_> {
     }
 
     /// Every bin for itself, in the matrix's order.
-    fn as_they_are(self) -> Result<Placed> {
+    fn each_by_itself(self) -> Result<Placed> {
         let places = self.places()?;
         let found = locate(self.matrix, self.positions, &self.barcodes, &places, &mut |_, _, _| {})?;
         let dropped = self.dropped(&found);

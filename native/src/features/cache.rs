@@ -73,6 +73,9 @@ impl FrozenFile {
     }
 }
 
+/// Hears of a tile whose patch cannot be read whole: its level, number and centre, and the error.
+pub type UnreadableTile<'a> = dyn Fn(Level, usize, SlidePx, &SlideError) + Sync + 'a;
+
 /// A folder of computed features.
 #[derive(Debug, Clone)]
 pub struct FeatureCache {
@@ -105,7 +108,7 @@ impl FeatureCache {
         model: &MagNetConfig,
         device: &Device,
         console: &Console,
-        unreadable: Option<&(dyn Fn(Level, usize, SlidePx, &SlideError) + Sync)>,
+        unreadable: Option<&UnreadableTile<'_>>,
     ) -> Result<Matrix> {
         let centers = tile_centers_px(layout, level, slide.um_per_px);
         let geometry = model.levels.get(level);

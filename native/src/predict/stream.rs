@@ -20,7 +20,7 @@ use crate::console::Console;
 use crate::error::Interrupted;
 use crate::interrupt;
 use crate::model_file::ModelFile;
-use crate::read_ahead::{read_ahead, read_patches};
+use crate::read_ahead::{Unreadable, read_ahead, read_patches};
 
 /// What is predicted, with what.
 #[derive(Clone, Copy)]
@@ -86,8 +86,7 @@ impl<'a> Stream<'a> {
                     faults.note(request.level, node, center, error);
                 }
             };
-            let note: Option<&(dyn Fn(usize, &SlideError) + Sync)> =
-                if faults.is_some() { Some(&note) } else { None };
+            let note = faults.is_some().then_some(&note as &Unreadable<'_>);
             let patches =
                 read_patches(job.slide, &request.centers_px, request.patch_um, request.patch_px, note);
             (request, patches)
