@@ -61,6 +61,8 @@ export interface LevelSummary {
   tileUm: number;
   /** Side of the tissue that the level sees, in µm. */
   patchUm: number;
+  /** Side of the picture of that tissue, in pixels. */
+  patchPx: number;
   predicted: boolean;
   /** Held-out Pearson of each gene; empty without held-out scores. */
   genePearson: (number | null | undefined)[];
@@ -90,7 +92,8 @@ export interface ImageSummary {
   heightPx: number;
   umPerPx?: number;
   embeddedUmPerPx?: number;
-  sha256: string;
+  /** Of the file; missing for a slide, which is not read whole. */
+  sha256?: string | null;
   previewPx: [number, number];
 }
 

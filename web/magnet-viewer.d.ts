@@ -28,12 +28,25 @@ export interface ResultDetail {
   device: "gpu" | "cpu" | null;
   /** SHA-256 of the bundle. */
   model: string | null;
-  /** SHA-256 of the image file. */
+  /** SHA-256 of the image file; `null` for a slide, which is not read whole. */
   image: string | null;
   /** The level on screen. */
   level: Level;
   /** Symbols of the genes on screen. */
   genes: string[];
+}
+
+/** The chosen region of a slide, in its full-resolution pixels: the detail of `regionchange`. */
+export interface RegionDetail {
+  /** Left edge. */
+  x: number;
+  /** Top edge. */
+  y: number;
+  width: number;
+  height: number;
+  /** `null` while the slide's pixel size is not known. */
+  widthUm: number | null;
+  heightUm: number | null;
 }
 
 /** What went wrong: the detail of `error`. */
@@ -51,6 +64,8 @@ export interface MagnetViewerEventMap {
   progress: CustomEvent<ProgressDetail>;
   /** A run has ended. */
   result: CustomEvent<ResultDetail>;
+  /** Another region of a slide is chosen, or none; told when a drag has ended. */
+  regionchange: CustomEvent<RegionDetail | null>;
   /** Something could not be done. */
   error: CustomEvent<ErrorDetail>;
 }
@@ -59,7 +74,10 @@ export interface MagnetViewerEventMap {
  * Attributes:
  * - `catalogue`: address of a list of models; without it the viewer offers none
  * - `model`: id in the catalogue, or address of a bundle
- * - `src`: address of an image, opened at once
+ * - `src`: address of an image, opened at once; a whole slide (SVS, OME-TIFF, BigTIFF) is read where it lies if its
+ *   server answers range requests
+ * - `region`: the part of a slide to predict, `x,y,width,height` in its full-resolution pixels; predicted as soon as there
+ *   is a model and a pixel size
  * - `mpp` or `um-per-px`: µm per pixel; overrides what the file of `src` says, and serves other images that do not say
  * - `gene`: symbols of the genes to show, up to four, separated by commas
  * - `level`: `bin`, `spot` or `region`
@@ -77,15 +95,18 @@ export interface MagnetViewerEventMap {
  */
 export class MagnetViewer extends HTMLElement {
   /** What the viewer is doing; the same as its attribute `data-state`. */
-  readonly state: "loading" | "ready" | "running" | "done" | "partial" | "error";
+  readonly state: "loading" | "ready" | "running" | "done" | "partial" | "error" | "disposed";
   /**
    * Opens an image: a PNG, JPEG or TIFF as a blob, or its address. Resolves when it is decoded; a prediction then starts
-   * by itself as soon as there is a model and a pixel size. `umPerPx` overrides what the file says.
+   * by itself as soon as there is a model and a pixel size. `umPerPx` overrides what the file says. A slide with several
+   * resolutions, or one that is too large for memory, is opened where it lies: it resolves when it can be looked at, and
+   * what is predicted is the region that the user or the attribute `region` chooses. Where it rejects, what was open
+   * before stays.
    */
   open(source: Blob | URL | string, options?: { umPerPx?: number; name?: string }): Promise<ImageSummary>;
   /**
-   * Opens a bundle: as a blob, by its address, or by its id in the catalogue. Resolves when that has begun; a bundle that
-   * cannot be opened is told by the event `error`.
+   * Opens a bundle: as a blob, by its address, or by its id in the catalogue. Resolves when the model is there. Where it
+   * rejects, the model that was open before stays, with its map.
    */
   openModel(source: Blob | URL | string, options?: { name?: string }): Promise<void>;
   /** Predicts, or continues a partial map. Resolves when the run has ended. */

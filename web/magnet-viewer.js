@@ -31,7 +31,7 @@ function stylesheet() {
 }
 
 /** Attributes that a viewer takes over whenever they change. A pixel size must be there before an image is opened. */
-const FOLLOWED = ["mpp", "um-per-px", "level", "gene", "colormap", "device", "theme", "model", "src"];
+const FOLLOWED = ["mpp", "um-per-px", "level", "gene", "colormap", "device", "theme", "model", "region", "src"];
 /** Those that the viewer already has from its options. */
 const GIVEN_AT_START = new Set(["device", "model"]);
 
@@ -41,9 +41,9 @@ export class MagnetViewer extends HTMLElement {
   #root = this.attachShadow({ mode: "open" });
   #mounting = null;
   #viewer = null;
-  #waiting = { open: [], result: [], cancel: [] };
+  #waiting = { open: [], model: [], result: [], cancel: [] };
 
-  /** `loading`, `ready`, `running`, `done`, `partial` or `error`. */
+  /** `loading`, `ready`, `running`, `done`, `partial`, `error` or `disposed`. */
   get state() {
     return this.dataset.state ?? "loading";
   }
@@ -73,7 +73,8 @@ export class MagnetViewer extends HTMLElement {
 
   async openModel(source, { name } = {}) {
     const viewer = await this.#mounted();
-    viewer.openModel(source instanceof URL ? source.href : source, name);
+    const given = source instanceof URL ? source.href : source;
+    return this.#answer("model", () => viewer.openModel(given, name));
   }
 
   async predict() {
@@ -98,7 +99,7 @@ export class MagnetViewer extends HTMLElement {
     viewer?.dispose();
     viewer?.free();
     this.#root.replaceChildren();
-    delete this.dataset.state;
+    this.dataset.state = "disposed";
     const reason = new DOMException("The viewer was disposed of.", "AbortError");
     for (const list of Object.values(this.#waiting)) for (const { reject } of list.splice(0)) reject(reason);
   }
@@ -160,10 +161,16 @@ export class MagnetViewer extends HTMLElement {
       for (const { resolve } of this.#waiting[what].splice(0)) resolve(detail);
     };
     if (name === "image") settle("open");
+    if (name === "model") settle("model");
     if (name === "result") ["result", "cancel"].forEach(settle);
     if (name === "error") {
+      const { subject, ...told } = detail;
       const error = Object.assign(new Error(detail.message), { code: detail.code });
-      for (const what of ["open", "result"]) for (const { reject } of this.#waiting[what].splice(0)) reject(error);
+      for (const what of ["open", "model", "result"]) {
+        if (subject !== what && subject !== "all") continue;
+        for (const { reject } of this.#waiting[what].splice(0)) reject(error);
+      }
+      detail = told;
     }
     if (name === "image" || name === "model") return;
     this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true }));
@@ -175,7 +182,7 @@ export class MagnetViewer extends HTMLElement {
     message.setAttribute("role", "alert");
     message.textContent = `The viewer could not be loaded: ${error.message}`;
     this.#root.append(message);
-    this.#notify("error", { code: "internal", message: message.textContent });
+    this.#notify("error", { code: "internal", message: message.textContent, subject: "all" });
   }
 }
 

@@ -4,7 +4,9 @@ import { closeShared } from "./shared.js";
 import "./size.test.js";
 import "./engine.test.js";
 import "./files.test.js";
+import "./element.test.js";
 import "./page.test.js";
+import "./slide.test.js";
 import "./offline.test.js";
 import "./portal.test.js";
 

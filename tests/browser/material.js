@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { claimingPng, encodePng } from "./png.js";
+import { SparseSlide } from "./slide-file.js";
 import { parseCsv } from "./viewer.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -46,11 +47,22 @@ export async function prepare(page) {
   const bundleBytes = readFileSync(bundle);
   const tileBytes = await crop(page, sampleBytes, TILE_PX);
   const tile = file("tile.png", tileBytes);
+  const slide = new SparseSlide({
+    tissue: await rgbOf(page, await crop(page, sampleBytes, 1024)),
+    isTissue: (column, row) => ((column - 5.5) / 4) ** 2 + ((row - 4.5) / 3.5) ** 2 < 1,
+    umPerPx: 1, // what the model needs, so that regions are read as they are
+  });
+  const slidePath = slide.write(join(OUTPUT, "files", "slide.tif"));
   const small = file("small.png", await crop(page, sampleBytes, SMALL_PX));
   return {
     bundle,
     tile,
     small,
+    slide,
+    slidePath,
+    /** A part of the slide as an image of its own. */
+    slidePart: (left, top, width, height) =>
+      file(`part-${left}-${top}.png`, encodePng(width, height, slide.pixels(left, top, width, height))),
     jpegTile: file("tile.jpg", await crop(page, sampleBytes, TILE_PX, "image/jpeg")),
     large: file("large.png", await placedTile(page, tileBytes, 10_000)),
     wrong: {
@@ -60,7 +72,7 @@ export async function prepare(page) {
       version: file("version.safetensors", otherVersion(bundleBytes)),
       damaged: file("damaged.safetensors", bundleBytes.subarray(0, Math.floor(bundleBytes.length / 2))),
     },
-    native: (level, image = tile) => predictNatively(bundle, image, level),
+    native: (level, image = tile, umPerPx = UM_PER_PX) => predictNatively(bundle, image, level, umPerPx),
   };
 }
 
@@ -83,24 +95,32 @@ async function crop(page, bytes, side, type = "image/png") {
   return Buffer.from(made, "base64");
 }
 
-/** The tile in the middle of a white image. */
-async function placedTile(page, tileBytes, side) {
+/** RGB values of an image. */
+async function rgbOf(page, bytes) {
   const rgba = await page.evaluate(async (base64) => {
     const binary = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    const tile = await createImageBitmap(new Blob([binary]));
-    const context = new OffscreenCanvas(tile.width, tile.height).getContext("2d");
-    context.drawImage(tile, 0, 0);
-    const { data } = context.getImageData(0, 0, tile.width, tile.height);
-    return btoa(Array.from(data, (value) => String.fromCharCode(value)).join(""));
-  }, tileBytes.toString("base64"));
+    const image = await createImageBitmap(new Blob([binary]));
+    const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+    context.drawImage(image, 0, 0);
+    const { data } = context.getImageData(0, 0, image.width, image.height);
+    let text = "";
+    for (let at = 0; at < data.length; at += 32_768) text += String.fromCharCode(...data.subarray(at, at + 32_768));
+    return btoa(text);
+  }, bytes.toString("base64"));
   const values = Buffer.from(rgba, "base64");
+  const rgb = Buffer.alloc((values.length / 4) * 3);
+  for (let pixel = 0; pixel < values.length / 4; pixel += 1) values.copy(rgb, 3 * pixel, 4 * pixel, 4 * pixel + 3);
+  return rgb;
+}
+
+/** The tile in the middle of a white image. */
+async function placedTile(page, tileBytes, side) {
+  const values = await rgbOf(page, tileBytes);
   const rgb = Buffer.alloc(side * side * 3, 0xf5);
   const start = (side - TILE_PX) / 2;
   for (let row = 0; row < TILE_PX; row += 1) {
-    for (let column = 0; column < TILE_PX; column += 1) {
-      const from = 4 * (row * TILE_PX + column);
-      values.copy(rgb, 3 * ((start + row) * side + start + column), from, from + 3);
-    }
+    const from = 3 * row * TILE_PX;
+    values.copy(rgb, 3 * ((start + row) * side + start), from, from + 3 * TILE_PX);
   }
   return encodePng(side, side, rgb);
 }
@@ -121,11 +141,11 @@ function otherVersion(bundle) {
 
 const predicted = new Map();
 /** What `magnet-native predict` writes for an image at a level: the table, and the folder of its files. */
-function predictNatively(bundle, image, level) {
+function predictNatively(bundle, image, level, umPerPx = UM_PER_PX) {
   const name = `native-${basename(image, ".png")}-${level}`;
   if (!predicted.has(name)) {
     const folder = join(OUTPUT, name);
-    const words = ["predict", "--model", bundle, "--image", image, "--mpp", String(UM_PER_PX), "--level", level];
+    const words = ["predict", "--model", bundle, "--image", image, "--mpp", String(umPerPx), "--level", level];
     execFileSync(native(), [...words, "--out", folder, "--device", "cpu", "--quiet"], { stdio: ["ignore", "ignore", "inherit"] });
     predicted.set(name, { folder, table: parseCsv(readFileSync(join(folder, "predictions.csv"), "utf8")) });
   }

@@ -1,21 +1,10 @@
 // The page as people use it: with the network cut, by keyboard alone, on a phone, read by a screen reader.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { test } from "node:test";
+import { assertAccessible } from "./accessible.js";
 import { UM_PER_PX, model } from "./material.js";
 import { screenshot, withPage } from "./shared.js";
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
-async function assertAccessible(page, where) {
-  const faults = page.faults.length;
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-  page.faults.length = faults; // axe sets inline styles on its own probes, which the policy blocks
-  const found = violations.map(({ id, help, nodes }) => `${id} (${help}): ${nodes.map(({ html }) => html.slice(0, 160)).join(" | ")}`);
-  assert.deepEqual(found, [], where);
-}
 
 /** The page has a strict policy and nothing inline that it would block. */
 async function assertStrictPolicy(page) {

@@ -58,6 +58,34 @@ export const LOST_AGAIN = lostDevice({ pieces: 0, again: true });
 /** The engine dies in the middle of a run, once, as an aborted WebAssembly module does. */
 export const DIES_ONCE = during('throw new WebAssembly.RuntimeError("unreachable");', { pieces: 1, again: false });
 
+/** Counts what the slide worker reads of a file, and tells it with each message. */
+export const COUNTS_BYTES = `
+{
+  let read = 0;
+  const readAsArrayBuffer = FileReaderSync.prototype.readAsArrayBuffer;
+  FileReaderSync.prototype.readAsArrayBuffer = function (blob) {
+    read += blob.size;
+    return readAsArrayBuffer.call(this, blob);
+  };
+  const channel = new BroadcastChannel("bytes-read");
+  setInterval(() => channel.postMessage(read), 50);
+}
+`;
+
+/** The slide worker dies with the sixth piece of the view, once. */
+export const SLIDE_DIES_ONCE = `
+{
+  const post = self.postMessage;
+  let pieces = 0;
+  self.postMessage = function (message, ...rest) {
+    if (message[0]?.tile && ++pieces === 6) {
+      throw new WebAssembly.RuntimeError("unreachable");
+    }
+    return post.call(self, message, ...rest);
+  };
+}
+`;
+
 /** The software adapter under the name of a graphics card. */
 export const HARDWARE = `
 if (self.GPUAdapter) {

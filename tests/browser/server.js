@@ -3,6 +3,7 @@
 // the worker's script). Workers and service workers are served like everything else, which routing in the browser
 // cannot do for them.
 import { createServer } from "node:http";
+import { createReadStream, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { extname, join, normalize, sep } from "node:path";
 
@@ -24,6 +25,8 @@ const MEDIA_TYPES = {
  */
 export async function serve(root, variants = {}, headers = {}) {
   const log = [];
+  /** Large files by their path on the server, of which ranges are served. */
+  const slides = {};
   const server = createServer(async (request, response) => {
     const path = decodeURIComponent(new URL(request.url, "http://host").pathname);
     const [, variant, ...rest] = path.split("/");
@@ -34,6 +37,7 @@ export async function serve(root, variants = {}, headers = {}) {
     log.push(entry);
     const full = normalize(join(root, file));
     try {
+      if (slides[file]) return sendRange(request, response, slides[file], entry);
       if (!full.startsWith(normalize(root) + sep)) throw new Error("outside of the folder");
       let body = await readFile(full);
       const change = changes?.[file];
@@ -56,6 +60,7 @@ export async function serve(root, variants = {}, headers = {}) {
   return {
     origin,
     log,
+    slides,
     url: (variant = "", path = "") => `${origin}/${variant ? `${variant}/` : ""}${path}`,
     close: () =>
       new Promise((resolve) => {
@@ -63,4 +68,27 @@ export async function serve(root, variants = {}, headers = {}) {
         server.close(resolve);
       }),
   };
+}
+
+/** Answers with a range of a file, as static hosts do; a request without a range is refused, so that none goes unnoticed. */
+function sendRange(request, response, path, entry) {
+  const { size } = statSync(path);
+  const match = /^bytes=(\d+)-(\d+)?$/.exec(request.headers.range ?? "");
+  if (!match) {
+    entry.status = 400;
+    response.writeHead(400).end("expected a range");
+    return;
+  }
+  const start = Number(match[1]);
+  const end = Math.min(match[2] === undefined ? size - 1 : Number(match[2]), size - 1);
+  entry.status = 206;
+  entry.bytes = end - start + 1;
+  response.writeHead(206, {
+    "content-type": "image/tiff",
+    "content-length": entry.bytes,
+    "content-range": `bytes ${start}-${end}/${size}`,
+    "accept-ranges": "bytes",
+    etag: '"slide"',
+  });
+  createReadStream(path, { start, end }).pipe(response);
 }

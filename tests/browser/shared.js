@@ -18,6 +18,8 @@ const VARIANTS = {
   hardware: { "index.html": device("auto"), "engine-worker.js": worker(preludes.HARDWARE) },
   "lost-once": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.LOST_ONCE) },
   "lost-again": { "index.html": device("gpu"), "engine-worker.js": worker(preludes.LOST_AGAIN) },
+  "counts-bytes": { "index.html": device("cpu"), "slide-worker.js": worker(preludes.COUNTS_BYTES) },
+  "slide-dies": { "index.html": device("cpu"), "slide-worker.js": worker(preludes.SLIDE_DIES_ONCE) },
   "dies-once": { "index.html": device("cpu"), "engine-worker.js": worker(preludes.DIES_ONCE) },
 };
 

@@ -5,6 +5,7 @@
 //! rest. Both sides are built from this one file, so they cannot disagree.
 
 use magnet_core::Level;
+use magnet_core::coordinates::SlidePx;
 use magnet_core::level::PerLevel;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +107,20 @@ pub enum Request {
         /// The pixel size that the user gave, in µm per pixel; it overrides the file's.
         um_per_px: Option<f64>,
     },
+    /// Take a region of a slide as the image; its RGB values are in `bytes`. Answered by [`Event::ImageOpened`] without a
+    /// preview.
+    OpenPixels {
+        /// File name of the slide.
+        name: String,
+        /// Width in pixels.
+        width_px: u32,
+        /// Height in pixels.
+        height_px: u32,
+        /// µm per pixel.
+        um_per_px: f64,
+        /// Where on which slide that is.
+        frame: RegionFrame,
+    },
     /// Settle the pixel size of the image that is open. Answered by [`Event::ImageOpened`] without a preview.
     SetPixelSize {
         /// µm per pixel.
@@ -141,6 +156,34 @@ pub enum Request {
     },
 }
 
+/// Where a region lies on its slide.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegionFrame {
+    /// Left edge on the slide, in its full-resolution pixels.
+    pub left_px: u32,
+    /// Top edge, likewise.
+    pub top_px: u32,
+    /// Full-resolution pixels of the slide for each pixel of the region.
+    pub scale: f64,
+    /// Width of the slide at full resolution, in pixels.
+    pub slide_width_px: u32,
+    /// Height of the slide at full resolution, in pixels.
+    pub slide_height_px: u32,
+    /// Size of the slide's file in bytes.
+    pub slide_bytes: f64,
+}
+
+impl RegionFrame {
+    /// Where a place of the region lies on the slide, in full-resolution pixels.
+    pub fn slide_from_region(&self, place: SlidePx) -> SlidePx {
+        SlidePx {
+            x: f64::from(self.left_px) + place.x * self.scale,
+            y: f64::from(self.top_px) + place.y * self.scale,
+        }
+    }
+}
+
 /// What runs the model, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -165,6 +208,8 @@ pub struct LevelSummary {
     pub tile_um: f64,
     /// Side of the tissue that the level sees, in µm.
     pub patch_um: f64,
+    /// Side of the picture of that tissue, in pixels.
+    pub patch_px: usize,
     /// Whether the model predicts this level.
     pub predicted: bool,
     /// Held-out Pearson of each gene; empty without held-out scores.
@@ -217,8 +262,8 @@ pub struct ImageSummary {
     pub um_per_px: Option<f64>,
     /// Pixel size that the file itself gives.
     pub embedded_um_per_px: Option<f64>,
-    /// SHA-256 of the file, lower-case hexadecimal.
-    pub sha256: String,
+    /// SHA-256 of the file, lower-case hexadecimal; `None` for a slide, which is not read whole.
+    pub sha256: Option<String>,
     /// Size of the preview, in pixels; its RGBA values are in `bytes`, where there are any.
     pub preview_px: (u32, u32),
 }

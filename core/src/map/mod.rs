@@ -41,8 +41,10 @@ pub struct PredictedMap<'a> {
     pub program: &'a str,
     /// The slide's name for people: its file name without the extension.
     pub slide_name: &'a str,
-    /// SHA-256 of the image file, lower-case hexadecimal.
+    /// SHA-256 of the image file, lower-case hexadecimal; of the RGB values that were read, where `region` is there.
     pub image_sha256: &'a str,
+    /// Where on its slide the image lies, where it is a region of one. Centres and pixel size are the slide's then.
+    pub region: Option<SlideRegion<'a>>,
     /// Side of a pixel of the image, in µm.
     pub um_per_px: f64,
     /// Which level.
@@ -57,6 +59,23 @@ pub struct PredictedMap<'a> {
     pub values: &'a dyn RowSource,
     /// Whether the run reached its end.
     pub complete: bool,
+}
+
+/// A region of a slide that was predicted alone, from a file that is too large to be read, or hashed, as a whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlideRegion<'a> {
+    /// File name of the slide.
+    pub slide_file: &'a str,
+    /// Size of that file, in bytes.
+    pub slide_bytes: u64,
+    /// Width and height of the slide, in full-resolution pixels.
+    pub slide_px: (u32, u32),
+    /// Left and top edge of the region, in full-resolution pixels.
+    pub corner_px: (f64, f64),
+    /// Width and height of the region, in full-resolution pixels.
+    pub size_px: (f64, f64),
+    /// Side of the pixels that the region was read with, in µm.
+    pub read_um_per_px: f64,
 }
 
 /// How a map is drawn.
@@ -97,13 +116,31 @@ impl PredictedMap<'_> {
     }
 
     /// What `uns/magnet` says beside [`provenance`].
-    fn run_provenance(&self) -> [(&'static str, Annotation); 4] {
-        [
+    fn run_provenance(&self) -> Vec<(&'static str, Annotation)> {
+        let digest = Annotation::Text(self.image_sha256.to_owned());
+        let mut fields = vec![
             ("slide", Annotation::Text(self.slide_name.to_owned())),
             ("level", Annotation::Text(self.level.to_string())),
-            ("image_sha256", Annotation::Text(self.image_sha256.to_owned())),
             ("um_per_px", Annotation::Number(self.um_per_px)),
-        ]
+        ];
+        let Some(region) = &self.region else {
+            fields.push(("image_sha256", digest));
+            return fields;
+        };
+        let whole = |value: u64| Annotation::Integer(i64::try_from(value).unwrap_or(i64::MAX));
+        fields.extend([
+            ("region_rgb_sha256", digest),
+            ("region_left_px", Annotation::Number(region.corner_px.0)),
+            ("region_top_px", Annotation::Number(region.corner_px.1)),
+            ("region_width_px", Annotation::Number(region.size_px.0)),
+            ("region_height_px", Annotation::Number(region.size_px.1)),
+            ("region_read_um_per_px", Annotation::Number(region.read_um_per_px)),
+            ("slide_file", Annotation::Text(region.slide_file.to_owned())),
+            ("slide_bytes", whole(region.slide_bytes)),
+            ("slide_width_px", whole(region.slide_px.0.into())),
+            ("slide_height_px", whole(region.slide_px.1.into())),
+        ]);
+        fields
     }
 
     fn symbol(&self, gene: usize) -> &str {

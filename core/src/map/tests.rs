@@ -84,6 +84,7 @@ impl Owned {
             program: "magnet-test 1.2.3",
             slide_name: "section",
             image_sha256: "def",
+            region: None,
             um_per_px: UM_PER_PX,
             level: Level::Bin,
             names: &self.names,

@@ -114,6 +114,7 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
         program: PROGRAM,
         slide_name: &slide_name(&args.image),
         image_sha256: &image_sha256,
+        region: None,
         um_per_px: slide.um_per_px,
         level,
         names: &places.level_names(&layout, level),

@@ -5,10 +5,10 @@ use std::future::Future;
 use burn::tensor::Device;
 
 use super::adapter::{self, Adapter, TIMESTAMPS};
-use super::clock::yield_to_events;
 use super::error::EngineError;
 use super::faults::{FaultHandler, Faults, from_gpu};
 use super::signal::Signal;
+use crate::clock::yield_to_events;
 use crate::protocol::{DeviceChoice, DeviceKind, DeviceReport, ErrorCode};
 
 /// Turns of the event loop after which a lost device has been reported, if it was lost.

@@ -3,15 +3,16 @@
 use std::io::Cursor;
 
 use magnet_core::Level;
+use magnet_core::coordinates::{SlidePx, SlideUm, um_from_px};
 use magnet_core::heatmap::{ColorMap, ValueRange};
-use magnet_core::map::{HIRES_SIDE_PX, LOWRES_SIDE_PX, MapStyle, PredictedMap, gene_file_name};
+use magnet_core::map::{HIRES_SIDE_PX, LOWRES_SIDE_PX, MapStyle, PredictedMap, SlideRegion, gene_file_name};
 use magnet_core::slide::PatchReader;
 
 use super::error::EngineError;
 use super::image::OpenImage;
 use super::model::OpenModel;
 use super::run::Run;
-use crate::protocol::{DrawStyle, ExportKind};
+use crate::protocol::{DrawStyle, ExportKind, RegionFrame};
 
 /// This program, as files name it.
 const PROGRAM: &str = concat!("magnet-web ", env!("CARGO_PKG_VERSION"));
@@ -62,12 +63,13 @@ pub(super) fn export(
     let slide = image.slide()?;
     let prediction = run.prediction();
     let names = run.ground.places.level_names(&run.ground.layout, level);
-    let map = PredictedMap {
+    let mut map = PredictedMap {
         bundle: &model.bundle,
         model_sha256: &model.summary.sha256,
         program: PROGRAM,
         slide_name: image.stem(),
         image_sha256: image.sha256(),
+        region: None,
         um_per_px: slide.um_per_px(),
         level,
         names: &names,
@@ -76,10 +78,28 @@ pub(super) fn export(
         values: prediction.values.get(level),
         complete: prediction.complete,
     };
-    let whole = |extension: &str| format!("{}_{level}.{extension}", image.stem());
+    let stem = image.file_stem();
+    let whole = |extension: &str| format!("{stem}_{level}.{extension}");
     let file = |name, media_type, bytes| Ok(ExportedFile { name, media_type, bytes });
     // The values are in memory and so is the file: reading and writing them does not fail.
     let internal = |error: &dyn std::fmt::Display| EngineError::internal(error.to_string());
+    // Tables speak of the slide, pictures show the region alone.
+    let on_slide;
+    let draws = matches!(options.kind, ExportKind::Png | ExportKind::Overlay);
+    if let (Some(frame), false) = (image.region(), draws) {
+        on_slide = OnSlide::new(&map, frame);
+        map.region = Some(SlideRegion {
+            slide_file: image.name(),
+            slide_bytes: frame.slide_bytes as u64,
+            slide_px: (frame.slide_width_px, frame.slide_height_px),
+            corner_px: (frame.left_px.into(), frame.top_px.into()),
+            size_px: (f64::from(slide.width_px()) * frame.scale, f64::from(slide.height_px()) * frame.scale),
+            read_um_per_px: slide.um_per_px(),
+        });
+        map.um_per_px = on_slide.um_per_px;
+        map.centers_px = &on_slide.centers_px;
+        map.centers_um = &on_slide.centers_um;
+    }
     match options.kind {
         ExportKind::Csv => {
             let mut bytes = Vec::new();
@@ -93,7 +113,9 @@ pub(super) fn export(
         }
         ExportKind::H5ad => {
             let (hires, lowres) = (slide.thumbnail(HIRES_SIDE_PX)?, slide.thumbnail(LOWRES_SIDE_PX)?);
-            let data = map.anndata(&[("hires", &hires), ("lowres", &lowres)]);
+            let images = [("hires", &hires), ("lowres", &lowres)];
+            // A picture in this format starts where the slide does, which a region's does not.
+            let data = map.anndata(if map.region.is_some() { &[] } else { &images });
             let mut out = Cursor::new(Vec::new());
             data.map_err(|error| internal(&error))?.write(&mut out).map_err(|error| internal(&error))?;
             file(whole("h5ad"), "application/x-hdf5", out.into_inner())
@@ -108,7 +130,7 @@ pub(super) fn export(
                 return Err(EngineError::input("genes: expected the gene to draw, found none"));
             };
             let symbol = model.panel().symbols.get(gene).map_or("", String::as_str);
-            let name = |kind: &str| format!("{}_{level}_{}{kind}.png", image.stem(), gene_file_name(symbol));
+            let name = |kind: &str| format!("{stem}_{level}_{}{kind}.png", gene_file_name(symbol));
             let style = |side_px| map_style(&options.style, side_px);
             if options.kind == ExportKind::Overlay {
                 let style = style(OVERLAY_SIDE_PX)?;
@@ -119,6 +141,23 @@ pub(super) fn export(
             let figure = map.figure(gene, &style(FIGURE_SIDE_PX)?, Some(&backdrop))?;
             file(name(""), "image/png", figure.to_png()?)
         }
+    }
+}
+
+/// Centres of a region's tiles as places of its slide.
+struct OnSlide {
+    um_per_px: f64,
+    centers_px: Vec<SlidePx>,
+    centers_um: Vec<SlideUm>,
+}
+
+impl OnSlide {
+    fn new(map: &PredictedMap<'_>, frame: &RegionFrame) -> Self {
+        let um_per_px = map.um_per_px / frame.scale;
+        let centers_px: Vec<SlidePx> =
+            map.centers_px.iter().map(|&center| frame.slide_from_region(center)).collect();
+        let centers_um = centers_px.iter().map(|&center| um_from_px(center, um_per_px)).collect();
+        Self { um_per_px, centers_px, centers_um }
     }
 }
 

@@ -6,7 +6,7 @@ use magnet_core::digest::sha256_hex;
 use magnet_core::slide::{DecodeLimits, PatchReader, SlideImage, decode};
 
 use super::error::EngineError;
-use crate::protocol::ImageSummary;
+use crate::protocol::{ImageSummary, RegionFrame};
 
 /// 30,000 px on a side and 150 million pixels in all, of which 112 million may have 16 bits in four channels. Module
 /// memory ends at 4 GiB, and while an image is decoded it holds the file, the samples and the RGB values together.
@@ -31,6 +31,8 @@ pub struct OpenImage {
     slide: Arc<SlideImage>,
     um_per_px: Option<f64>,
     embedded_um_per_px: Option<f64>,
+    /// Where the pixels lie on a slide, where they are a region of one; `sha256` is of the pixels then.
+    region: Option<RegionFrame>,
 }
 
 /// A small picture of an image.
@@ -59,7 +61,40 @@ impl OpenImage {
         let slide = decoded
             .into_slide(um_per_px.unwrap_or(UNKNOWN_UM_PER_PX))
             .map_err(|error| EngineError::from(error).in_file(&name))?;
-        Ok(Self { sha256: sha256_hex(bytes), slide: Arc::new(slide), name, um_per_px, embedded_um_per_px })
+        Ok(Self {
+            sha256: sha256_hex(bytes),
+            slide: Arc::new(slide),
+            name,
+            um_per_px,
+            embedded_um_per_px,
+            region: None,
+        })
+    }
+
+    /// Takes a region of a slide: `width_px` × `height_px` interleaved RGB pixels of `um_per_px` µm.
+    ///
+    /// # Errors
+    /// If the pixels are not as many as that, or the pixel size is none.
+    pub fn from_pixels(
+        rgb: Vec<u8>,
+        name: String,
+        (width_px, height_px): (u32, u32),
+        um_per_px: f64,
+        region: RegionFrame,
+    ) -> Result<Self, EngineError> {
+        check_pixel_size(um_per_px)?;
+        let sha256 = sha256_hex(&rgb);
+        let slide = SlideImage::new(width_px, height_px, rgb, um_per_px)
+            .map_err(|error| EngineError::from(error).in_file(&name))?;
+        let um_per_px = Some(um_per_px);
+        Ok(Self {
+            name,
+            sha256,
+            slide: Arc::new(slide),
+            um_per_px,
+            embedded_um_per_px: None,
+            region: Some(region),
+        })
     }
 
     /// Settles the pixel size, in µm.
@@ -101,7 +136,25 @@ impl OpenImage {
         self.name.rsplit_once('.').map_or(self.name.as_str(), |(stem, _)| stem)
     }
 
-    /// SHA-256 of the file, lower-case hexadecimal.
+    /// What names of files made from this begin with: the name without its extension, and which region it is.
+    pub fn file_stem(&self) -> String {
+        match &self.region {
+            None => self.stem().to_owned(),
+            Some(frame) => {
+                let side = |px: u32| (f64::from(px) * frame.scale).round();
+                let (width, height) = (side(self.slide.width_px()), side(self.slide.height_px()));
+                let (left, top) = (frame.left_px, frame.top_px);
+                format!("{}_x{left}_y{top}_w{width}_h{height}", self.stem())
+            }
+        }
+    }
+
+    /// Where on which slide the pixels lie, where they are a region of one.
+    pub fn region(&self) -> Option<&RegionFrame> {
+        self.region.as_ref()
+    }
+
+    /// SHA-256 of the file, lower-case hexadecimal; of the RGB values where this is a region of a slide.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
@@ -125,7 +178,7 @@ impl OpenImage {
             height_px: self.slide.height_px(),
             um_per_px: self.um_per_px,
             embedded_um_per_px: self.embedded_um_per_px,
-            sha256: self.sha256.clone(),
+            sha256: self.region.is_none().then(|| self.sha256.clone()),
             preview_px,
         }
     }

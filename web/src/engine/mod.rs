@@ -4,14 +4,12 @@
 //! page and with `engine.js`, the class for pages of others.
 
 mod adapter;
-mod clock;
 mod device;
 mod error;
 mod export;
 mod faults;
 mod image;
 mod model;
-mod panic;
 mod rates;
 mod run;
 mod signal;
@@ -30,7 +28,9 @@ pub use image::{OpenImage, Preview};
 pub use model::OpenModel;
 pub use run::{Finished, GeneValues, Plan, Step};
 
-use crate::protocol::{BatchLimits, DeviceChoice, DeviceReport, ImageSummary, ModelSummary, RunProgress};
+use crate::protocol::{
+    BatchLimits, DeviceChoice, DeviceReport, ImageSummary, ModelSummary, RegionFrame, RunProgress,
+};
 use rates::Rates;
 use run::{Ground, Run};
 
@@ -96,8 +96,7 @@ impl Engine {
         name: String,
         um_per_px: Option<f64>,
     ) -> Result<(ImageSummary, Preview), EngineError> {
-        self.forget_run();
-        self.image = None;
+        self.close_image();
         let image = OpenImage::read(&bytes, name, um_per_px)?;
         // The preview needs room of its own.
         drop(bytes);
@@ -105,6 +104,29 @@ impl Engine {
         let summary = image.summary((preview.width_px, preview.height_px));
         self.image = Some(image);
         Ok((summary, preview))
+    }
+
+    /// Gives the open image's memory back.
+    pub fn close_image(&mut self) {
+        self.forget_run();
+        self.image = None;
+    }
+
+    /// Takes a region of a slide as the image. What was open before is gone, also where this is refused.
+    ///
+    /// # Errors
+    /// If there are not as many pixels as the sides need.
+    pub fn open_pixels(
+        &mut self,
+        rgb: Vec<u8>,
+        name: String,
+        size_px: (u32, u32),
+        um_per_px: f64,
+        frame: RegionFrame,
+    ) -> Result<ImageSummary, EngineError> {
+        self.close_image();
+        let image = self.image.insert(OpenImage::from_pixels(rgb, name, size_px, um_per_px, frame)?);
+        Ok(image.summary((0, 0)))
     }
 
     /// Settles the pixel size of the open image, in µm; results that rest on another one are gone.
@@ -140,7 +162,7 @@ impl Engine {
             Some(ground) => Arc::clone(ground),
             None => Arc::clone(self.ground.insert(Arc::new(Ground::find(model, image).await?))),
         };
-        let plan = ground.plan();
+        let plan = ground.plan(image.region());
         self.run = Some(Run::new(model, image, ground, &self.device, limits, restored)?);
         Ok(plan)
     }

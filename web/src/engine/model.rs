@@ -91,6 +91,7 @@ fn summary(bundle: &Bundle, name: String, bytes: &[u8]) -> ModelSummary {
         LevelSummary {
             tile_um: geometry.tile_um,
             patch_um: geometry.patch_um,
+            patch_px: geometry.patch_px,
             predicted: metadata.config.predicted_levels().contains(&level),
             gene_pearson: held_out.map(|held_out| held_out.gene_pearson.clone()).unwrap_or_default(),
             pcc_gene_mean: held_out

@@ -7,10 +7,10 @@ use magnet_core::predict::{PredictOptions, PredictRun, Progress};
 use magnet_core::slide::SlideImage;
 use magnet_core::{Level, MagNetConfig, PerLevel};
 
-use super::clock::{now_ms, yield_to_events};
 use super::device::EngineDevice;
 use super::error::EngineError;
 use super::model::OpenModel;
+use crate::clock::{now_ms, yield_to_events};
 use crate::protocol::BatchLimits;
 
 /// Bins of the first small run: enough for the mean of a few patches.

@@ -12,13 +12,13 @@ use magnet_core::predict::{
 use magnet_core::slide::{PatchReader, SlideImage};
 use magnet_core::{Level, PerLevel};
 
-use super::clock::{now_ms, yield_to_events};
 use super::device::EngineDevice;
 use super::error::EngineError;
 use super::image::OpenImage;
 use super::model::OpenModel;
 use super::rates::{Rates, most_chunk_pixels, step_s};
-use crate::protocol::{BatchLimits, RunProgress};
+use crate::clock::{now_ms, yield_to_events};
+use crate::protocol::{BatchLimits, RegionFrame, RunProgress};
 
 /// Blocks whose halo is looked at for an estimate.
 const HALO_SAMPLES: usize = 3;
@@ -100,9 +100,10 @@ impl Ground {
         Ok(Self { places, layout: Arc::new(layout), centers_px })
     }
 
-    /// What is to be predicted.
-    pub fn plan(&self) -> Plan {
+    /// What is to be predicted; `region` is where the image lies on its slide, if it is a part of one.
+    pub fn plan(&self, region: Option<&RegionFrame>) -> Plan {
         let all = Level::ALL.into_iter().flat_map(|level| self.centers_px.get(level));
+        let all = all.map(|&center| region.map_or(center, |frame| frame.slide_from_region(center)));
         Plan {
             nodes: self.layout.nodes(),
             centers_px: all.flat_map(|center| [center.x as f32, center.y as f32]).collect(),

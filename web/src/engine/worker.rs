@@ -13,10 +13,10 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
-use super::clock::{now_ms, yield_to_events};
 use super::export::ExportOptions;
 use super::signal::Signal;
 use super::{Engine, EngineError, Finished};
+use crate::clock::{now_ms, yield_to_events};
 use crate::protocol::{BYTES, BatchLimits, ErrorCode, Event, Request, VALUES};
 
 thread_local! {
@@ -56,7 +56,7 @@ struct Worker {
 /// # Errors
 /// If this is no dedicated worker.
 pub fn serve(arrived: &Array) -> Result<(), JsValue> {
-    super::panic::report_panics();
+    crate::panic::report_panics();
     let scope: DedicatedWorkerGlobalScope = js_sys::global()
         .dyn_into()
         .map_err(|_| js_sys::Error::new("serve: expected a dedicated worker, found another place"))?;
@@ -151,6 +151,12 @@ impl Worker {
             Request::OpenImage { name, um_per_px } => {
                 let (image, preview) = engine.open_image(bytes()?, name, um_per_px)?;
                 self.post(&Event::ImageOpened { image }, Payload::Bytes(preview.rgba));
+            }
+            Request::OpenPixels { name, width_px, height_px, um_per_px, frame } => {
+                // Before they are copied: two images at once may be more than the memory holds.
+                engine.close_image();
+                let image = engine.open_pixels(bytes()?, name, (width_px, height_px), um_per_px, frame)?;
+                self.post(&Event::ImageOpened { image }, Payload::None);
             }
             Request::SetPixelSize { um_per_px } => {
                 let image = engine.set_pixel_size(um_per_px)?;

@@ -8,11 +8,11 @@ use web_sys::{Blob, File};
 
 use super::handle::{Session, export_name};
 use super::mailbox::question;
-use super::problem::{Problem, ProblemKind};
+use super::problem::{Problem, ProblemKind, Subject};
 use super::recovery::Recovery;
 use super::state::{Change, ExportedFile, GeneValues};
-use super::work::{Ask, Doing, Source};
-use crate::protocol::{DeviceChoice, DrawStyle, ExportKind, Request};
+use super::work::{Ask, Doing, ImageSource, Source};
+use crate::protocol::{DeviceChoice, DrawStyle, ExportKind, ImageSummary, Request};
 
 /// The largest image file. Decoding needs several times as much, and a wasm module has 4 GB at most.
 pub(super) const LARGEST_IMAGE_BYTES: f64 = 512e6;
@@ -31,7 +31,7 @@ impl Session {
         self.begin_action();
         match check_size(&blob, &name, LARGEST_BUNDLE_BYTES) {
             Ok(()) => self.take_model(Source { name, blob }, None),
-            Err(problem) => self.problem(problem),
+            Err(problem) => self.problem(problem.about(Subject::Model)),
         }
     }
 
@@ -41,14 +41,16 @@ impl Session {
         self.open_image_blob(file.into(), name, None);
     }
 
-    /// Opens an image whose bytes are at hand. A pixel size that is given overrides the file's.
+    /// Opens an image whose bytes are at hand, of any size where it is a slide. A pixel size that is given overrides the
+    /// file's.
     pub fn open_image_blob(&self, blob: Blob, name: String, um_per_px: Option<f64>) {
         self.begin_action();
-        let checked = check_size(&blob, &name, LARGEST_IMAGE_BYTES)
-            .and_then(|()| um_per_px.map_or(Ok(()), check_pixel_size));
-        match checked {
-            Ok(()) => self.take_image(Source { name, blob }, um_per_px),
-            Err(problem) => self.problem(problem),
+        let checked =
+            check_size(&blob, &name, f64::INFINITY).and_then(|()| um_per_px.map_or(Ok(()), check_pixel_size));
+        match (checked, self.this.upgrade()) {
+            (Ok(()), Some(session)) => session.open_blob(blob, name, um_per_px),
+            (Err(problem), _) => self.problem(problem.about(Subject::Image)),
+            (Ok(()), None) => {}
         }
     }
 
@@ -56,7 +58,10 @@ impl Session {
     pub fn set_pixel_size(&self, um_per_px: f64) {
         self.begin_action();
         if let Err(problem) = check_pixel_size(um_per_px) {
-            return self.problem(problem);
+            return self.problem(problem.about(Subject::Nothing));
+        }
+        if self.slides.borrow().is_open() {
+            return self.set_slide_pixel_size(um_per_px);
         }
         {
             let mut work = self.work.borrow_mut();
@@ -73,6 +78,34 @@ impl Session {
         self.wake();
     }
 
+    /// The slide's pixels have another size: what was read of it has another scale.
+    fn set_slide_pixel_size(&self, um_per_px: f64) {
+        let Some(image) = self.state().image.clone() else { return };
+        if image.um_per_px == Some(um_per_px) {
+            return;
+        }
+        self.drop_image();
+        self.change(Change::Image, |state| {
+            state.image = Some(Rc::new(ImageSummary { um_per_px: Some(um_per_px), ..(*image).clone() }));
+        });
+        self.refresh_phase();
+        self.predict_region_if_ready();
+    }
+
+    /// The engine's image is wanted no more, and what was predicted on it goes.
+    pub(super) fn drop_image(&self) {
+        self.stop_reading_region();
+        {
+            let mut work = self.work.borrow_mut();
+            (work.image_download, work.sample_download) = (None, None);
+            (work.wanted.image, work.wanted.um_per_px, work.image) = (None, None, None);
+            work.kept = None;
+        }
+        self.forget_map();
+        self.work.borrow_mut().wanted.run = None;
+        self.wake();
+    }
+
     /// Starts a new engine on another device. A run that goes on continues there from what is finished.
     pub fn set_device(&self, choice: DeviceChoice) {
         self.begin_action();
@@ -80,6 +113,7 @@ impl Session {
             let mut work = self.work.borrow_mut();
             work.recovery = Recovery::new(choice, self.limits);
             work.wanted.engine = work.new_revision();
+            work.seconds_per_bin = None;
         }
         self.change(Change::Device, |state| (state.device_choice, state.device) = (choice, None));
         self.wake();
@@ -93,6 +127,19 @@ impl Session {
     /// Predicts: continues where a cancelled run ended, and starts anew after a complete one.
     pub fn predict(&self) {
         self.begin_action();
+        if self.slides.borrow().is_open() {
+            if self.state().model.is_none() && self.work.borrow().wanted.model.is_some() {
+                self.slides.borrow_mut().wants_region = true;
+                return;
+            }
+            if let Err(problem) = self.take_region() {
+                return self.problem(problem.about(Subject::Run));
+            }
+        }
+        self.want_run_now();
+    }
+
+    pub(super) fn want_run_now(&self) {
         let result = self.state().result;
         let missing = {
             let mut work = self.work.borrow_mut();
@@ -104,7 +151,7 @@ impl Session {
                 // It goes on already, or begins as soon as there is all that it needs.
                 None
             } else {
-                if result.is_some_and(|result| result.complete) {
+                if work.kept.is_none() && result.is_some_and(|result| result.complete) {
                     work.pieces.clear();
                 }
                 work.recovery.renew();
@@ -113,9 +160,9 @@ impl Session {
             }
         };
         if let Some(missing) = missing {
-            return self.problem(Problem::state(missing));
+            return self.problem(Problem::state(missing).about(Subject::Run));
         }
-        if self.work.borrow().open_run().is_some() {
+        if self.work.borrow().open_run().is_some() && self.work.borrow().kept.is_none() {
             self.forget_result();
         }
         self.wake();
@@ -123,6 +170,17 @@ impl Session {
 
     /// Ends the run after its current step, and what is being fetched at once. What the run has done stays.
     pub fn cancel(&self) {
+        let reads = self.work.borrow().doing == Doing::OpenImage;
+        if reads && self.slides.borrow().is_open() {
+            self.stop_reading_region();
+            let was_kept = self.work.borrow().kept.is_some();
+            if was_kept {
+                self.restore_kept();
+            } else {
+                let mut work = self.work.borrow_mut();
+                (work.wanted.image, work.image, work.wanted.run) = (None, None, None);
+            }
+        }
         let downloads = {
             let mut work = self.work.borrow_mut();
             let downloads = (work.model_download.take(), work.image_download.take());
@@ -138,6 +196,9 @@ impl Session {
             }
             downloads
         };
+        if downloads.0.is_some() || downloads.1.is_some() {
+            self.restore_kept();
+        }
         drop(downloads);
         self.refresh_phase();
         self.wake();
@@ -164,11 +225,12 @@ impl Session {
             let mut work = self.work.borrow_mut();
             (work.model_download, work.image_download) = (None, None);
             (work.sample_download, work.catalogue_download) = (None, None);
-            (work.model, work.image) = (None, None);
+            (work.model, work.image, work.kept) = (None, None, None);
             work.pieces.clear();
             work.asks.clear();
         }
         self.values.borrow_mut().clear();
+        self.slides.borrow_mut().clear();
         // The loop ends, and the workers with it.
         self.wake();
     }
@@ -220,6 +282,9 @@ impl Session {
         }
         {
             let mut work = self.work.borrow_mut();
+            if work.kept.is_some() {
+                return Err(Problem::state("Another model or image is being opened."));
+            }
             if work.wanted.run.is_none() {
                 return Err(Problem::state("There is no prediction yet."));
             }
@@ -231,6 +296,7 @@ impl Session {
 
     /// Wants this model from now on.
     pub(super) fn take_model(&self, source: Source, id: Option<String>) {
+        self.keep_open();
         {
             let mut work = self.work.borrow_mut();
             work.model_download = None;
@@ -238,14 +304,16 @@ impl Session {
             work.wanted.model = Some(revision);
             work.model = Some(source);
         }
-        self.forget_map();
-        self.change(Change::Model, |state| (state.model, state.chosen_model) = (None, id));
+        self.begin_anew();
+        self.change(Change::Chosen, |state| state.chosen_model = id);
         self.refresh_phase();
         self.wake();
     }
 
     /// Wants this image from now on.
-    pub(super) fn take_image(&self, source: Source, um_per_px: Option<f64>) {
+    pub(super) fn take_image(&self, source: ImageSource, um_per_px: Option<f64>) {
+        self.stop_reading_region();
+        self.keep_open();
         {
             let mut work = self.work.borrow_mut();
             (work.image_download, work.sample_download) = (None, None);
@@ -254,10 +322,15 @@ impl Session {
             work.wanted.um_per_px = um_per_px;
             work.image = Some(source);
         }
-        self.forget_map();
-        self.change(Change::Image, |state| (state.image, state.preview) = (None, None));
+        self.begin_anew();
         self.refresh_phase();
         self.wake();
+    }
+
+    /// Something else is to be opened: what is open stays on screen until it is, and after it where it is refused.
+    pub(super) fn keep_open(&self) {
+        let chosen = self.state().chosen_model.clone();
+        self.work.borrow_mut().keep(chosen);
     }
 }
 
@@ -276,7 +349,7 @@ fn check_pixel_size(um_per_px: f64) -> Result<(), Problem> {
     )))
 }
 
-fn check_size(blob: &Blob, name: &str, most_bytes: f64) -> Result<(), Problem> {
+pub(super) fn check_size(blob: &Blob, name: &str, most_bytes: f64) -> Result<(), Problem> {
     let bytes = blob.size();
     if bytes == 0.0 {
         return Err(Problem::input(format!("{name} is empty.")));

@@ -9,7 +9,7 @@ use wasm_bindgen::JsValue;
 use super::client::{Engines, Input, Word};
 use super::handle::Session;
 use super::plan::{Held, Step, WantedRun, next_step};
-use super::problem::{Problem, ProblemKind};
+use super::problem::{Problem, ProblemKind, Subject};
 use super::recovery::{Loss, Remedy, Task};
 use super::state::{Change, Weight};
 use super::work::Doing;
@@ -232,16 +232,32 @@ impl Session {
                     drop(work);
                     return self.stop(problem);
                 }
-                Task::Model => (work.wanted.model, work.held.model, work.model) = (None, None, None),
-                Task::Image => (work.wanted.image, work.held.image, work.image) = (None, None, None),
+                Task::Model => {
+                    (work.wanted.model, work.held.model, work.model) = (None, None, None);
+                    work.held.run = None;
+                }
+                Task::Image => {
+                    (work.wanted.image, work.held.image, work.image) = (None, None, None);
+                    work.held.run = None;
+                }
                 Task::Run => work.wanted.run = None,
                 Task::Answer | Task::Rest => {}
             }
         }
-        if task == Task::Model {
-            self.change(Change::Model, |state| state.chosen_model = None);
+        if matches!(task, Task::Model | Task::Image) {
+            let nothing_kept = self.work.borrow().kept.is_none();
+            if task == Task::Model && nothing_kept {
+                self.change(Change::Chosen, |state| state.chosen_model = None);
+            }
+            self.restore_kept();
         }
-        self.problem(problem);
+        self.problem(problem.about(match task {
+            Task::Model => Subject::Model,
+            Task::Image if self.slides.borrow().is_open() => Subject::Run,
+            Task::Image => Subject::Image,
+            Task::Run => Subject::Run,
+            Task::Start | Task::Answer | Task::Rest => Subject::All,
+        }));
     }
 
     /// The engine is gone.

@@ -13,13 +13,15 @@ use super::client::Engines;
 use super::drive::{Failure, Turn};
 use super::handle::{Session, now_ms};
 use super::plan::{Held, Revision, WantedRun};
-use super::problem::Problem;
+use super::problem::{Problem, Subject};
 use super::rate::Rate;
 use super::recovery::Loss;
+use super::region::frame;
 use super::state::{Change, ExportedFile, GeneValues, Geometry, Preview, RunResult, Running};
 use super::store::bytes_of;
-use super::work::Ask;
+use super::work::{Ask, ImageSource, Source};
 use crate::protocol::{Event, ImageSummary, Request, RunProgress};
+use crate::slide::messages::RegionWindow;
 
 /// A run that goes on.
 #[derive(Debug, Default)]
@@ -49,6 +51,7 @@ impl Session {
             // The engine only knows that it was asked for the CPU, not that the user was not the one who asked.
             report.reason = "The GPU failed, so the CPU continues.".into();
         }
+        self.prepare_slides();
         self.spare_is_there(engines).await;
         {
             let mut work = self.work.borrow_mut();
@@ -75,7 +78,10 @@ impl Session {
             Ok((Event::ModelOpened { model }, _)) => {
                 self.work.borrow_mut().held.model = Some(revision);
                 if is_wanted {
+                    self.settle();
+                    self.work.borrow_mut().seconds_per_bin = None;
                     self.change(Change::Model, |state| state.model = Some(Rc::new(model)));
+                    self.refit_region();
                 }
                 Ok(())
             }
@@ -104,17 +110,33 @@ impl Session {
             }
             (work.image.clone(), work.wanted.um_per_px)
         };
-        let Some(source) = source else {
-            return Err(Failure::Refused(Problem::state("There is no image.")));
+        let (request, bytes) = match source {
+            None => return Err(Failure::Refused(Problem::state("There is no image."))),
+            Some(ImageSource::File(Source { name, blob })) => {
+                let bytes = bytes_of(&blob, &name).await.map_err(Failure::Refused)?;
+                (Request::OpenImage { name, um_per_px }, bytes)
+            }
+            Some(ImageSource::Region(name, window)) => {
+                let pixels = self.region_pixels(window).await;
+                if self.work.borrow().wanted.image != Some(revision) || self.disposed.get() {
+                    return Ok(());
+                }
+                let pixels = pixels.map_err(Failure::Refused)?;
+                let request = self.region_request(name, window).map_err(Failure::Refused)?;
+                (request, pixels)
+            }
         };
-        let bytes = bytes_of(&source.blob, &source.name).await.map_err(Failure::Refused)?;
-        self.send(engines, &Request::OpenImage { name: source.name, um_per_px }, Some(&bytes))?;
+        self.send(engines, &request, Some(&bytes))?;
         let outcome = self.outcome(engines, |_| ()).await;
         let is_wanted = self.work.borrow().wanted.image == Some(revision);
         match outcome {
             Ok((Event::ImageOpened { image }, pixels)) => {
                 self.hold_image(Some(revision), um_per_px, &image);
                 if is_wanted {
+                    self.settle();
+                }
+                if is_wanted && matches!(request, Request::OpenImage { .. }) {
+                    self.close_slide();
                     let preview = pixels.and_then(|pixels| preview_of(&image, pixels));
                     self.change(Change::Image, |state| {
                         state.image = Some(Rc::new(image));
@@ -130,6 +152,35 @@ impl Session {
             }
             Ok((event, _)) => Err(Failure::out_of_turn(&event)),
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// Hands a region's pixels to the engine.
+    fn region_request(&self, name: String, window: RegionWindow) -> Result<Request, Problem> {
+        let state = self.state();
+        let (Some(slide), Some(um_per_px)) =
+            (&state.slide, state.image.as_ref().and_then(|image| image.um_per_px))
+        else {
+            return Err(Problem::state("There is no slide."));
+        };
+        Ok(Request::OpenPixels {
+            name,
+            width_px: window.out_width_px,
+            height_px: window.out_height_px,
+            um_per_px: um_per_px * window.scale,
+            frame: frame(&window, slide),
+        })
+    }
+
+    /// Another model may need the region at another resolution.
+    fn refit_region(&self) {
+        let is_region = matches!(self.work.borrow().image, Some(ImageSource::Region(..)));
+        if is_region && !self.is_region_taken() {
+            if let Err(problem) = self.take_region() {
+                self.problem(problem.about(Subject::Run));
+            }
+        } else {
+            self.predict_region_if_ready();
         }
     }
 
@@ -267,7 +318,12 @@ impl Session {
                 begin = end;
                 part
             });
-            self.change(Change::Geometry, |state| state.geometry = Some(Geometry { nodes, centers_px }));
+            let start_px = match &self.work.borrow().image {
+                Some(ImageSource::Region(_, window)) => (f64::from(window.left_px), f64::from(window.top_px)),
+                _ => (0.0, 0.0),
+            };
+            let geometry = Geometry { nodes, start_px, centers_px };
+            self.change(Change::Geometry, |state| state.geometry = Some(geometry));
         }
         self.refresh_phase();
     }
@@ -294,6 +350,10 @@ impl Session {
             return;
         }
         self.values.borrow_mut().clear();
+        if complete && progress.bins_total > 0 {
+            let seconds = seconds / progress.bins_total as f64;
+            self.work.borrow_mut().seconds_per_bin = Some(seconds);
+        }
         self.change(Change::Result, |state| {
             state.result = Some(RunResult { complete, seconds, progress });
             state.deviation = Some(Rc::new(deviation));

@@ -8,9 +8,10 @@ use magnet_core::Level;
 use super::client::Input;
 use super::mailbox::Mailbox;
 use super::problem::{Problem, ProblemKind};
+use super::slide::SlideWork;
 use super::state::{CatalogueState, Change, GeneValues, Notice, Phase, State, Weight};
 use super::value_cache::ValueCache;
-use super::work::{Doing, Work};
+use super::work::{Doing, ImageSource, Work};
 use crate::protocol::{BatchLimits, DeviceChoice, ExportKind};
 
 /// Bytes of gene values that are kept.
@@ -60,6 +61,7 @@ pub struct Session {
     on_change: Box<dyn Fn(Change)>,
     state: RefCell<State>,
     pub(super) work: RefCell<Work>,
+    pub(super) slides: RefCell<SlideWork>,
     pub(super) values: RefCell<ValueCache<(Level, usize), Rc<GeneValues>>>,
     pub(super) mailbox: Rc<Mailbox<Input>>,
     pub(super) disposed: Cell<bool>,
@@ -85,6 +87,7 @@ impl Session {
             on_change: Box::new(on_change),
             state: RefCell::new(State::new(device)),
             work: RefCell::new(Work::new(device, limits, auto_predict)),
+            slides: RefCell::default(),
             values: RefCell::new(ValueCache::new(VALUE_CACHE_BYTES)),
             mailbox: Rc::new(Mailbox::new()),
             disposed: Cell::new(false),
@@ -152,20 +155,46 @@ impl Session {
         }
     }
 
+    /// The model, the image or its pixel size is to be another one: a run that goes on ends. With `auto_predict`, one
+    /// for what is wanted now follows. What is on screen stays until what is wanted now is open.
+    pub(super) fn begin_anew(&self) {
+        let mut work = self.work.borrow_mut();
+        work.recovery.renew();
+        if work.auto_predict {
+            work.want_run();
+        } else {
+            work.wanted.run = None;
+        }
+    }
+
     /// The model, the image or its pixel size is another one: what was predicted holds no more, and a run that goes on
     /// ends. With `auto_predict`, one for what is wanted now follows.
     pub(super) fn forget_map(&self) {
-        let asks = {
-            let mut work = self.work.borrow_mut();
-            work.pieces.clear();
-            work.recovery.renew();
-            if work.auto_predict {
-                work.want_run();
-            } else {
-                work.wanted.run = None;
-            }
-            std::mem::take(&mut work.asks)
-        };
+        self.begin_anew();
+        self.work.borrow_mut().pieces.clear();
+        self.forget_shown();
+    }
+
+    /// Another model or image is open now: what is on screen goes, and with it what was kept in case.
+    pub(super) fn settle(&self) {
+        if self.work.borrow_mut().kept.take().is_some() {
+            self.forget_shown();
+        }
+    }
+
+    /// What was wanted is refused, or not wanted any more: what was open before comes back.
+    pub(super) fn restore_kept(&self) {
+        let kept = self.work.borrow_mut().restore();
+        if let Some(kept) = kept
+            && self.state().chosen_model != kept.chosen_model
+        {
+            self.change(Change::Chosen, |state| state.chosen_model = kept.chosen_model);
+        }
+    }
+
+    /// Asks refer to what is on screen, which goes.
+    fn forget_shown(&self) {
+        let asks = std::mem::take(&mut self.work.borrow_mut().asks);
         for ask in asks {
             ask.refuse(Problem::state("Another model or image was opened meanwhile."));
         }
@@ -191,7 +220,12 @@ impl Session {
             return;
         }
         match phase {
-            Phase::LoadingModel { .. } | Phase::Predicting(_) | Phase::Cancelling(_) if same_kind => {
+            Phase::LoadingModel { .. }
+            | Phase::ReadingRegion { .. }
+            | Phase::Predicting(_)
+            | Phase::Cancelling(_)
+                if same_kind =>
+            {
                 self.state.borrow_mut().phase = phase;
                 let now_ms = now_ms();
                 if now_ms - self.reported_ms.get() >= REPORT_EVERY_MS {
@@ -213,6 +247,7 @@ impl Session {
         if work.doing == Doing::Stopped {
             return Phase::Failed;
         }
+        let slides = self.slides.borrow();
         if work.model_download.is_some() {
             let (bytes, total) = work.model_bytes;
             return Phase::LoadingModel { bytes, total };
@@ -220,7 +255,11 @@ impl Session {
         match work.doing {
             Doing::Start => return Phase::Starting,
             Doing::OpenModel => return Phase::OpeningModel,
-            Doing::OpenImage => return Phase::OpeningImage,
+            Doing::OpenImage => {
+                let (done, total) = slides.rows;
+                let is_region = matches!(work.image, Some(ImageSource::Region(..)));
+                return if is_region { Phase::ReadingRegion { done, total } } else { Phase::OpeningImage };
+            }
             Doing::Run => {
                 return match work.wanted.run {
                     Some(run) if !run.halt => Phase::Predicting(work.running),
@@ -229,10 +268,14 @@ impl Session {
             }
             Doing::Rest | Doing::Stopped => {}
         }
-        if work.image_download.is_some() {
+        if work.image_download.is_some() || slides.is_opening() {
             Phase::OpeningImage
+        } else if slides.is_open() && state.image.as_ref().is_some_and(|image| image.um_per_px.is_none()) {
+            Phase::NeedsPixelSize
         } else if work.wanted.model.is_none() {
             if state.catalogue == CatalogueState::Loading { Phase::Starting } else { Phase::NeedsModel }
+        } else if work.wanted.image.is_none() && slides.is_open() {
+            if state.region.is_some() { Phase::Ready } else { Phase::NeedsRegion }
         } else if work.wanted.image.is_none() {
             Phase::NeedsImage
         } else if work.held.image == work.wanted.image && !work.held.has_pixel_size {

@@ -8,9 +8,10 @@ use web_sys::AbortSignal;
 use super::actions::{LARGEST_BUNDLE_BYTES, LARGEST_IMAGE_BYTES};
 use super::catalogue::{CatalogueModel, Sample};
 use super::handle::{Session, resolve};
-use super::problem::Problem;
+use super::problem::{Problem, Subject};
+use super::slide::starts_as_tiff;
 use super::state::{CatalogueState, Change};
-use super::store::{Download, Expected, Stopped, can_keep, fetch_catalogue, fetch_file};
+use super::store::{Download, Expected, Stopped, can_keep, fetch_catalogue, fetch_file, fetch_start};
 use super::work::Source;
 
 impl Session {
@@ -91,7 +92,8 @@ impl Session {
             _ => None,
         };
         let Some(model) = found else {
-            return self.problem(Problem::input(format!("The catalogue has no model \"{id}\".")));
+            let text = format!("The catalogue has no model \"{id}\".");
+            return self.problem(Problem::input(text).about(Subject::Model));
         };
         let expected = Expected {
             bytes: Some(model.bytes as f64),
@@ -127,11 +129,15 @@ impl Session {
             // A download that goes on ends here.
             work.model_download = Some(download);
             work.model_bytes = (0.0, expected.bytes.unwrap_or(0.0));
-            (work.wanted.model, work.model) = (None, None);
         }
         // The run with the model before ends now, not when this one has come.
-        self.forget_map();
-        self.change(Change::Model, |state| (state.model, state.chosen_model) = (None, id.clone()));
+        self.keep_open();
+        {
+            let mut work = self.work.borrow_mut();
+            (work.wanted.model, work.model) = (None, None);
+        }
+        self.begin_anew();
+        self.change(Change::Chosen, |state| state.chosen_model = id.clone());
         self.refresh_phase();
         self.wake();
         spawn_local(async move {
@@ -148,8 +154,9 @@ impl Session {
                 Ok(blob) if !signal.aborted() => session.take_model(Source { name, blob }, id),
                 Err(Stopped::Problem(problem)) if !signal.aborted() => {
                     session.work.borrow_mut().model_download = None;
-                    session.change(Change::Model, |state| state.chosen_model = None);
-                    session.problem(problem);
+                    session.change(Change::Chosen, |state| state.chosen_model = None);
+                    session.restore_kept();
+                    session.problem(problem.about(Subject::Model));
                     session.refresh_phase();
                 }
                 _ => {}
@@ -166,22 +173,41 @@ impl Session {
         else {
             return self.problem(Problem::state("The catalogue has no sample."));
         };
-        if self.work.borrow().wanted.model.is_none() && self.work.borrow().model_download.is_none() {
+        let chosen = self.state().chosen_model.clone();
+        if chosen.as_ref() != Some(&entry.id) {
             self.choose_model(&entry.id);
         }
         self.fetch_image(sample.file.clone(), expected_of(&sample), true, sample.um_per_px);
     }
 
-    /// Fetches an image, at an address relative to the document, and opens it.
+    /// Opens an image at an address relative to the document: a slide where it lies, if its server answers ranges,
+    /// everything else fetched whole.
     pub fn open_image_url(&self, url: &str, um_per_px: Option<f64>) {
         self.begin_action();
-        match in_document(url) {
-            Ok(url) => {
-                let expected = Expected { most_bytes: LARGEST_IMAGE_BYTES, ..Expected::default() };
-                self.fetch_image(url, expected, false, um_per_px);
+        let url = match in_document(url) {
+            Ok(url) => url,
+            Err(problem) => return self.problem(problem.about(Subject::Image)),
+        };
+        let Some((session, signal)) = self.begin_image_download() else { return };
+        spawn_local(async move {
+            let start = fetch_start(&url, &signal).await;
+            if signal.aborted() {
+                return;
             }
-            Err(problem) => self.problem(problem),
-        }
+            if start.is_some_and(|bytes| starts_as_tiff(&bytes)) {
+                session.work.borrow_mut().image_download = None;
+                let name = file_name(&url);
+                session.open_address(url, name, um_per_px);
+            } else {
+                session.fetch_whole_image(url, um_per_px);
+            }
+        });
+    }
+
+    /// Fetches an image and opens it.
+    pub(super) fn fetch_whole_image(&self, url: String, um_per_px: Option<f64>) {
+        let expected = Expected { most_bytes: LARGEST_IMAGE_BYTES, ..Expected::default() };
+        self.fetch_image(url, expected, false, um_per_px);
     }
 
     fn fetch_image(&self, url: String, expected: Expected, keep: bool, um_per_px: Option<f64>) {
@@ -194,7 +220,7 @@ impl Session {
                 }
                 Err(Stopped::Problem(problem)) if !signal.aborted() => {
                     session.work.borrow_mut().image_download = None;
-                    session.problem(problem);
+                    session.problem(problem.about(Subject::Image));
                 }
                 _ => return,
             }
@@ -215,12 +241,8 @@ impl Session {
         {
             let mut work = self.work.borrow_mut();
             (work.image_download, work.sample_download) = (Some(download), None);
-            (work.wanted.image, work.wanted.um_per_px, work.image) = (None, None, None);
         }
-        self.forget_map();
-        self.change(Change::Image, |state| (state.image, state.preview) = (None, None));
         self.refresh_phase();
-        self.wake();
         Some((session, signal))
     }
 

@@ -9,6 +9,7 @@ pub mod plan;
 pub mod problem;
 pub mod rate;
 pub mod recovery;
+pub mod region;
 
 #[cfg(target_arch = "wasm32")]
 mod actions;
@@ -24,6 +25,10 @@ mod handle;
 mod loading;
 #[cfg(any(test, target_arch = "wasm32"))]
 mod mailbox;
+#[cfg(target_arch = "wasm32")]
+mod slide;
+#[cfg(target_arch = "wasm32")]
+mod slide_client;
 #[cfg(target_arch = "wasm32")]
 pub mod state;
 #[cfg(target_arch = "wasm32")]

@@ -45,11 +45,42 @@ impl From<ErrorCode> for ProblemKind {
     }
 }
 
+/// What a problem is about: what a page asked for and now does not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Subject {
+    /// All that is under way.
+    #[default]
+    All,
+    /// The image that was to be opened.
+    Image,
+    /// The model that was to be opened.
+    Model,
+    /// The run.
+    Run,
+    /// Nothing that anybody waits for.
+    Nothing,
+}
+
+impl Subject {
+    /// The subject's name for the element.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Image => "open",
+            Self::Model => "model",
+            Self::Run => "result",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
 /// Why something cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// What kind of thing.
     pub kind: ProblemKind,
+    /// What it is about.
+    pub subject: Subject,
     /// What was expected and what was found, for people.
     pub text: String,
 }
@@ -57,7 +88,12 @@ pub struct Problem {
 impl Problem {
     /// A problem of a kind.
     pub fn new(kind: ProblemKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
+        Self { kind, subject: Subject::All, text: text.into() }
+    }
+
+    /// The same about something.
+    pub fn about(self, subject: Subject) -> Self {
+        Self { subject, ..self }
     }
 
     /// A wrong input.

@@ -8,9 +8,11 @@ use magnet_core::level::PerLevel;
 use web_sys::ImageData;
 
 use super::catalogue::CatalogueModel;
-pub use super::problem::{Problem, ProblemKind};
+pub use super::problem::{Problem, ProblemKind, Subject};
 pub use super::rate::Running;
+pub use super::region::Region;
 use crate::protocol::{DeviceChoice, DeviceReport, ExportKind, ImageSummary, ModelSummary, RunProgress};
+use crate::slide::messages::SlideSummary;
 
 /// What changed. A view redraws what depends on it; the state itself is read from the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +25,18 @@ pub enum Change {
     Device,
     /// [`State::catalogue`].
     Catalogue,
-    /// [`State::model`] or [`State::chosen_model`].
+    /// [`State::chosen_model`].
+    Chosen,
+    /// [`State::model`]: one was opened.
     Model,
-    /// [`State::image`] or [`State::preview`].
+    /// [`State::image`], and [`State::preview`] with it: one was opened, or its pixel size is another one.
     Image,
+    /// [`State::preview`] alone.
+    Preview,
+    /// Pieces of the slide's view have come.
+    Tiles,
+    /// [`State::region`].
+    Region,
     /// [`State::geometry`]: a run was planned, or there is no map any more.
     Geometry,
     /// [`State::result`] and [`State::deviation`]: a run has ended, or there is no result any more. Values asked
@@ -60,6 +70,15 @@ pub enum Phase {
     NeedsImage,
     /// An image is being fetched or decoded.
     OpeningImage,
+    /// A region of the slide has to be chosen.
+    NeedsRegion,
+    /// The chosen region is being read.
+    ReadingRegion {
+        /// Rows so far.
+        done: u32,
+        /// Rows in all.
+        total: u32,
+    },
     /// The image does not say how large its pixels are: the user has to.
     NeedsPixelSize,
     /// Everything for a prediction is there.
@@ -113,6 +132,8 @@ pub struct Preview {
 pub struct Geometry {
     /// How many nodes each level has.
     pub nodes: PerLevel<usize>,
+    /// Where their grids start, in pixels of the full image.
+    pub start_px: (f64, f64),
     /// Their centres in pixels of the full image: x and y in turn.
     pub centers_px: PerLevel<Float32Array>,
 }
@@ -189,8 +210,12 @@ pub struct State {
     pub chosen_model: Option<String>,
     /// The model, once the engine has read it.
     pub model: Option<Rc<ModelSummary>>,
-    /// The image, once the engine has read it.
+    /// The image, once the engine has read it; or the slide, whose size and name stand here as well.
     pub image: Option<Rc<ImageSummary>>,
+    /// The slide, where the image is one.
+    pub slide: Option<Rc<SlideSummary>>,
+    /// The region of the slide that the user chose.
+    pub region: Option<Region>,
     /// The image in little.
     pub preview: Option<Preview>,
     /// Where the nodes of the run lie; `None` before the first run with this model and image.
@@ -217,6 +242,8 @@ impl State {
             chosen_model: None,
             model: None,
             image: None,
+            slide: None,
+            region: None,
             preview: None,
             geometry: None,
             result: None,
@@ -235,17 +262,20 @@ impl State {
         models.iter().find(|model| model.id == *id)
     }
 
-    /// The catalogue's entry whose sample [`open_sample`](super::Session::open_sample) opens: the chosen model's, else
-    /// the first that has one.
+    /// The catalogue's entry whose sample [`open_sample`](super::Session::open_sample) opens: the chosen model's. Another
+    /// model's sample is other tissue, so it is offered only where no model is chosen; it then brings its own.
     pub fn sample_entry(&self) -> Option<&CatalogueModel> {
-        let chosen = self.chosen_entry().filter(|model| model.sample.is_some());
         let CatalogueState::Ready(models) = &self.catalogue else { return None };
-        chosen.or_else(|| models.iter().find(|model| model.sample.is_some()))
+        let mut offered = models.iter().filter(|model| model.sample.is_some());
+        if self.chosen_model.is_none() && self.model.is_none() {
+            return offered.next();
+        }
+        offered.find(|model| self.chosen_model.as_ref() == Some(&model.id))
     }
 
-    /// Whether there is a sample to open.
-    pub fn has_sample(&self) -> bool {
-        self.sample_entry().is_some()
+    /// Whether the catalogue has a sample at all.
+    pub fn has_samples(&self) -> bool {
+        matches!(&self.catalogue, CatalogueState::Ready(models) if models.iter().any(|model| model.sample.is_some()))
     }
 
     /// Whether values and files can be asked for now.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    AbortController, AbortSignal, Blob, Cache, CacheStorage, ReadableStreamDefaultReader, Request,
+    AbortController, AbortSignal, Blob, Cache, CacheStorage, Headers, ReadableStreamDefaultReader, Request,
     RequestCache, RequestInit, Response,
 };
 
@@ -19,6 +19,8 @@ use super::problem::{Problem, ProblemKind};
 const CACHE_NAME: &str = "magnet-models-1";
 /// The query that tells apart versions of one file in the cache.
 const DIGEST_QUERY: &str = "sha256=";
+/// The status of an answer that is a part of a file.
+const PARTIAL: u16 = 206;
 /// The largest catalogue.
 const LARGEST_CATALOGUE_BYTES: f64 = 1e6;
 
@@ -156,6 +158,25 @@ async fn parse<T: DeserializeOwned>(blob: &Blob, url: &str) -> Result<T, Problem
     let text = JsFuture::from(blob.text()).await.map_err(|error| wrong(text_of(&error)))?;
     let value = JSON::parse(&text.as_string().unwrap_or_default()).map_err(|error| wrong(text_of(&error)))?;
     serde_wasm_bindgen::from_value(value).map_err(|error| wrong(error.to_string()))
+}
+
+/// The first bytes of a file, where its server answers ranges.
+pub async fn fetch_start(url: &str, signal: &AbortSignal) -> Option<Vec<u8>> {
+    let headers = Headers::new().ok()?;
+    headers.set("Range", "bytes=0-15").ok()?;
+    let init = RequestInit::new();
+    // What goes on is up to the caller; the rest of a file that came whole is not wanted.
+    let own = AbortController::new().ok()?;
+    init.set_signal(Some(&own.signal()));
+    init.set_headers(&headers);
+    let response = JsFuture::from(gloo::utils::window().fetch_with_str_and_init(url, &init)).await.ok()?;
+    let response: Response = response.unchecked_into();
+    if response.status() != PARTIAL || signal.aborted() {
+        own.abort();
+        return None;
+    }
+    let buffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
+    Some(Uint8Array::new(&buffer).to_vec())
 }
 
 /// Asks the network.

@@ -15,12 +15,33 @@ use super::recovery::Recovery;
 use super::state::{ExportedFile, GeneValues, Running};
 use super::store::Download;
 use crate::protocol::{BatchLimits, DeviceChoice, Request};
+use crate::slide::messages::RegionWindow;
 
 /// Bytes from somewhere, which are read anew for each engine. The browser holds them, and may do so on disk.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub name: String,
     pub blob: Blob,
+}
+
+/// What an engine is to hold as its image.
+#[derive(Debug, Clone)]
+pub enum ImageSource {
+    /// A file, which it decodes.
+    File(Source),
+    /// A part of the open slide, which the slide worker reads anew for each engine; with the slide's name.
+    Region(String, RegionWindow),
+}
+
+/// What was open before something else was asked for. It comes back where that is refused.
+#[derive(Debug)]
+pub struct Kept {
+    wanted: Wanted,
+    model: Option<Source>,
+    image: Option<ImageSource>,
+    pieces: Vec<Uint8Array>,
+    /// The catalogue's id of that model.
+    pub chosen_model: Option<String>,
 }
 
 /// A question that the engine has to answer.
@@ -87,7 +108,9 @@ pub struct Work {
     pub held: Held,
     pub doing: Doing,
     pub model: Option<Source>,
-    pub image: Option<Source>,
+    pub image: Option<ImageSource>,
+    /// What is on screen until what is wanted now is open.
+    pub kept: Option<Kept>,
     /// What runs with this model and image have finished.
     pub pieces: Vec<Uint8Array>,
     pub asks: VecDeque<Ask>,
@@ -101,6 +124,8 @@ pub struct Work {
     pub sample_download: Option<Download>,
     pub catalogue_download: Option<Download>,
     pub auto_predict: bool,
+    /// What a bin took in the last complete run with this model and device.
+    pub seconds_per_bin: Option<f64>,
     last_revision: Revision,
 }
 
@@ -113,6 +138,7 @@ impl Work {
             doing: Doing::Start,
             model: None,
             image: None,
+            kept: None,
             pieces: Vec::new(),
             asks: VecDeque::new(),
             recovery: Recovery::new(device, limits),
@@ -124,8 +150,36 @@ impl Work {
             sample_download: None,
             catalogue_download: None,
             auto_predict,
+            seconds_per_bin: None,
             last_revision: 1,
         }
+    }
+
+    /// Keeps what is open, in case that what is wanted next is refused.
+    pub fn keep(&mut self, chosen_model: Option<String>) {
+        if self.kept.is_none() {
+            self.kept = Some(Kept {
+                wanted: self.wanted,
+                model: self.model.clone(),
+                image: self.image.clone(),
+                pieces: std::mem::take(&mut self.pieces),
+                chosen_model,
+            });
+        }
+        self.pieces.clear();
+    }
+
+    /// Wants again what was kept. The engine may hold nothing of it any more: what is finished of its run is.
+    pub fn restore(&mut self) -> Option<Kept> {
+        let kept = self.kept.take()?;
+        self.wanted = Wanted { engine: self.wanted.engine, ..kept.wanted };
+        self.model.clone_from(&kept.model);
+        self.image.clone_from(&kept.image);
+        self.pieces.clone_from(&kept.pieces);
+        if self.held.model != self.wanted.model || self.held.image != self.wanted.image {
+            self.held.run = None;
+        }
+        Some(kept)
     }
 
     /// A revision that was never used.

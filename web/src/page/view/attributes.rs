@@ -8,7 +8,7 @@ use super::look::MAX_PANELS;
 use super::topbar::device_choice;
 use super::viewer::{Viewer, panel_of};
 use super::{palette, words};
-use crate::page::session::state::{CatalogueState, Problem, ProblemKind};
+use crate::page::session::state::{CatalogueState, Problem, ProblemKind, Subject};
 
 impl Viewer {
     /// Takes over an attribute of the element.
@@ -26,14 +26,18 @@ impl Viewer {
                 self.choose_wanted_genes();
                 self.refresh();
             }
+            ("region", text) => {
+                self.session.set_region_text(text);
+                self.show_region();
+            }
             ("level", Some(name)) => {
                 let level = Level::ALL.into_iter().find(|level| level.name() == name);
                 match level {
                     Some(level) => self.set_level(level),
-                    None => self.report(Problem::new(
-                        ProblemKind::Input,
-                        format!("level: expected bin, spot or region, found “{name}”"),
-                    )),
+                    None => {
+                        let text = format!("level: expected bin, spot or region, found “{name}”");
+                        self.report(Problem::new(ProblemKind::Input, text).about(Subject::Nothing));
+                    }
                 }
             }
             ("device", choice) => self.session.set_device(device_choice(choice.unwrap_or_default())),
@@ -77,7 +81,7 @@ impl Viewer {
             look.active = 0;
         } else if let Some((name, _)) = unknown.first() {
             let text = format!("gene: “{name}” is none of the {} genes of this model", model.symbols.len());
-            self.report(Problem::new(ProblemKind::Input, text));
+            self.report(Problem::new(ProblemKind::Input, text).about(Subject::Nothing));
         }
     }
 

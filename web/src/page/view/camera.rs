@@ -26,6 +26,11 @@ const MAX_SCALE: f64 = 24.0;
 /// Margin around an image that is fitted into a panel, as a fraction of the panel.
 const FIT_MARGIN: f64 = 0.02;
 
+/// A rectangle whose longer side is below this, in CSS pixels, is too small to be seen well.
+const LEAST_SEEN: f64 = 80.0;
+/// A rectangle that is shown takes this part of the panel, so that what lies around it is seen too.
+const FITTED_PART: f64 = 0.8;
+
 /// What a panel looks at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Camera {
@@ -87,6 +92,19 @@ impl Camera {
         };
         let by_css = Point { x: shift(at.x, panel_css.width), y: shift(at.y, panel_css.height) };
         if by_css == Point::default() { self } else { self.panned(by_css, image_px, panel_css) }
+    }
+
+    /// Shows a rectangle of the image as large as fits, unless it can be seen well as it is.
+    pub fn showing(self, low_px: Point, high_px: Point, image_px: Size, panel_css: Size) -> Self {
+        let (low, high) = (self.css_from_px(low_px, panel_css), self.css_from_px(high_px, panel_css));
+        let inside = low.x >= 0.0 && low.y >= 0.0 && high.x <= panel_css.width && high.y <= panel_css.height;
+        if inside && (high.x - low.x).max(high.y - low.y) >= LEAST_SEEN {
+            return self;
+        }
+        let size = Size { width: high_px.x - low_px.x, height: high_px.y - low_px.y };
+        let center_px = Point { x: (low_px.x + high_px.x) / 2.0, y: (low_px.y + high_px.y) / 2.0 };
+        let scale = fit_scale(size, panel_css) * FITTED_PART;
+        Self { center_px, scale }.held(image_px, panel_css)
     }
 
     /// The same after the panel or the image has changed its size.
@@ -180,6 +198,18 @@ mod tests {
         assert!(
             empty.scale > 0.0 && empty.zoomed(f64::NAN, Point::default(), IMAGE, PANEL).scale.is_finite()
         );
+    }
+
+    #[test]
+    fn a_rectangle_is_shown_unless_it_is_seen_already() {
+        let fitted = Camera::fit(IMAGE, PANEL);
+        let (low, high) = (Point { x: 1000.0, y: 500.0 }, Point { x: 3000.0, y: 1500.0 });
+        assert_eq!(fitted.showing(low, high, IMAGE, PANEL), fitted);
+        let high = Point { x: 1040.0, y: 530.0 };
+        let camera = fitted.showing(low, high, IMAGE, PANEL);
+        assert_eq!(camera.center_px, Point { x: 1020.0, y: 515.0 });
+        let (a, b) = (camera.css_from_px(low, PANEL), camera.css_from_px(high, PANEL));
+        assert!(a.x > 0.0 && b.x < PANEL.width && b.x - a.x > 0.5 * PANEL.width);
     }
 
     #[test]

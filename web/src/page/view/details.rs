@@ -63,7 +63,13 @@ pub fn result(state: &State, look: &Look) -> Option<JsValue> {
         ("binsTotal", (result.progress.bins_total as f64).into()),
         ("device", state.device.as_ref().map_or(JsValue::NULL, |report| plain(&report.device))),
         ("model", state.model.as_ref().map_or(JsValue::NULL, |model| model.sha256.as_str().into())),
-        ("image", state.image.as_ref().map_or(JsValue::NULL, |image| image.sha256.as_str().into())),
+        (
+            "image",
+            state
+                .image
+                .as_ref()
+                .map_or(JsValue::NULL, |image| image.sha256.as_deref().map_or(JsValue::NULL, JsValue::from)),
+        ),
         ("level", look.level.name().into()),
         ("genes", genes.into()),
     ]))
@@ -72,8 +78,14 @@ pub fn result(state: &State, look: &Look) -> Option<JsValue> {
 /// The name of the state that the host's `data-state` gives.
 pub fn state_name(phase: &Phase) -> &'static str {
     match phase {
-        Phase::Starting | Phase::LoadingModel { .. } | Phase::OpeningModel | Phase::OpeningImage => "loading",
-        Phase::NeedsModel | Phase::NeedsImage | Phase::NeedsPixelSize | Phase::Ready => "ready",
+        Phase::Starting
+        | Phase::LoadingModel { .. }
+        | Phase::OpeningModel
+        | Phase::OpeningImage
+        | Phase::ReadingRegion { .. } => "loading",
+        Phase::NeedsModel | Phase::NeedsImage | Phase::NeedsRegion | Phase::NeedsPixelSize | Phase::Ready => {
+            "ready"
+        }
         Phase::Predicting(_) | Phase::Cancelling(_) => "running",
         Phase::Done { complete: true } => "done",
         Phase::Done { complete: false } => "partial",

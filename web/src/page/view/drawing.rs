@@ -14,6 +14,9 @@ use super::words;
 /// Steps of a range slider from one end to the other.
 const STEPS: f64 = 500.0;
 
+/// Fewest steps between the two ends: a narrower range would show two colours and a legend without figures.
+const LEAST_STEPS: f64 = 10.0;
+
 /// The active gene's values, as far as the sliders need them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActiveGene {
@@ -141,13 +144,13 @@ impl Drawing {
     /// The range that the sliders say. One end pushes the other, so that they never cross.
     pub fn range(&self, extent: (f64, f64), low_moved: bool) -> (f64, f64) {
         let (mut low, mut high) = (self.low.value_as_number(), self.high.value_as_number());
-        if high < low + 1.0 {
+        if high < low + LEAST_STEPS {
             if low_moved {
-                low = low.min(STEPS - 1.0);
-                high = low + 1.0;
+                low = low.min(STEPS - LEAST_STEPS);
+                high = low + LEAST_STEPS;
             } else {
-                high = high.max(1.0);
-                low = high - 1.0;
+                high = high.max(LEAST_STEPS);
+                low = high - LEAST_STEPS;
             }
         }
         let value = |step: f64| extent.0 + (extent.1 - extent.0) * step / STEPS;

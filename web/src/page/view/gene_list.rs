@@ -6,16 +6,41 @@ use magnet_core::Level;
 use web_sys::{Element, HtmlElement, HtmlInputElement, HtmlOptionElement, HtmlSelectElement};
 
 use super::dom::{clear, el, heading, label, set_attr, set_style, set_text, show};
-use super::genes::{GeneSort, Panel};
+use super::genes::{GeneSort, Panel, is_weak};
 use super::look::{Look, MAX_PANELS};
 use super::words;
 use crate::page::session::state::State;
+use crate::protocol::ModelSummary;
 
 /// Most rows of the list; a panel of many genes is narrowed by typing.
 const MAX_ROWS: usize = 250;
 
-/// The levels as the page names them.
-const LEVELS: [(Level, &str); 3] = [(Level::Bin, "Bin"), (Level::Spot, "Spot"), (Level::Region, "Region")];
+/// A level as the page names it.
+fn plain_name(level: Level) -> &'static str {
+    match level {
+        Level::Bin => "Bin",
+        Level::Spot => "Spot",
+        Level::Region => "Region",
+    }
+}
+
+/// Whether a model's smallest tiles are what arrays call spots.
+fn has_spot_bins(model: &ModelSummary) -> bool {
+    words::is_spot(model.levels.bin.tile_um)
+}
+
+/// A level of a model as the page names it: by its size where its tiles are as large as an array's spots, because what
+/// this method calls a bin is a spot to whoever knows arrays.
+fn level_name(model: &ModelSummary, level: Level) -> String {
+    if !has_spot_bins(model) {
+        return plain_name(level).to_owned();
+    }
+    let um = words::pixel_size(model.levels.get(level).tile_um);
+    match level {
+        Level::Bin => format!("Spot ({um} µm)"),
+        Level::Spot | Level::Region => format!("{um} µm"),
+    }
+}
 
 /// The part of the page that chooses level and genes.
 #[derive(Debug)]
@@ -45,8 +70,8 @@ impl GeneList {
     pub fn new() -> Self {
         let mut levels = el("div").class("segments").attr("role", "radiogroup").attr("aria-label", "Level");
         let mut radios = Vec::new();
-        for (level, text) in LEVELS {
-            let id = format!("level-{}", level.name());
+        for level in Level::ALL {
+            let (id, text) = (format!("level-{}", level.name()), plain_name(level));
             let radio: HtmlInputElement = el("input")
                 .attr("type", "radio")
                 .attr("name", "level")
@@ -234,6 +259,16 @@ impl GeneList {
             let predicted = state.model.as_ref().is_none_or(|model| model.levels.get(*level).predicted);
             radio.set_disabled(!predicted);
             radio.set_checked(*level == look.level);
+            let name = state.model.as_deref().map(|model| level_name(model, *level));
+            let name = name.unwrap_or_else(|| plain_name(*level).to_owned());
+            if let Some(label) = radio.next_element_sibling() {
+                set_text(&label, &name);
+            }
+            // Where bins are called spots, a level of that name that the model lacks would only confuse.
+            let hides = state.model.as_deref().is_some_and(has_spot_bins) && !predicted;
+            if let Some(segment) = radio.parent_element() {
+                show(&segment, !hides);
+            }
         }
         let hint = state.model.as_ref().map(|model| {
             let level = model.levels.get(look.level);
@@ -309,6 +344,9 @@ fn row(panel: &Panel<'_>, gene: usize, largest: f32, look: &Look) -> HtmlElement
         .with(column("spread", " predicted standard deviation ", part, &spread));
     if look.active_gene() == Some(gene) {
         option = option.attr("data-active", "");
+    }
+    if is_weak(pearson) {
+        option = option.attr("data-weak", "").attr("title", "Hardly predicted on held-out slides");
     }
     option.done()
 }

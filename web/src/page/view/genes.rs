@@ -42,6 +42,14 @@ impl GeneSort {
     }
 }
 
+/// Held-out Pearson below which a gene's map says next to nothing; the command line warns of the same genes.
+pub const WEAK_PEARSON: f32 = 0.1;
+
+/// Whether a gene was predicted so badly on held-out slides that its map says next to nothing.
+pub fn is_weak(pearson: Option<f32>) -> bool {
+    pearson.is_some_and(|pearson| pearson < WEAK_PEARSON)
+}
+
 /// The panel and what is known about each of its genes. Lists may be shorter than the panel: then nothing is known
 /// about the rest.
 #[derive(Debug, Clone, Copy)]

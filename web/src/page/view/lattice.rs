@@ -1,6 +1,7 @@
 //! The tiles of one level as a raster with one cell for each tile.
 //!
-//! The tiles of every level lie on a square grid that starts at the slide's top left corner. So a map needs one pixel
+//! The tiles of every level lie on a square grid that starts at the top left corner of the image, or of the region of a
+//! slide that was predicted. So a map needs one pixel
 //! for each tile, whatever the size of the slide: recolouring touches only those, and the browser's own scaling puts
 //! them on screen with sharp edges. The same raster answers which tile lies under the pointer.
 
@@ -18,6 +19,7 @@ const EMPTY: u32 = u32::MAX;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lattice {
     pitch_px: f64,
+    start_px: Point,
     first_column: i64,
     first_row: i64,
     columns: usize,
@@ -26,18 +28,20 @@ pub struct Lattice {
 }
 
 impl Lattice {
-    /// Places the tiles with the given centres (x and y in turn, full-resolution pixels) on a grid of `pitch_px`.
-    /// `None` without a tile, with a pitch that is not positive, or where the grid would be too large.
-    pub fn new(centers_px: &[f32], pitch_px: f64) -> Option<Self> {
+    /// Places the tiles with the given centres (x and y in turn, full-resolution pixels) on a grid of `pitch_px` that
+    /// starts at `start_px`. `None` without a tile, with a pitch that is not positive, or where the grid would be too large.
+    pub fn new(centers_px: &[f32], pitch_px: f64, start_px: Point) -> Option<Self> {
         if !(pitch_px.is_finite() && pitch_px > 0.0) {
             return None;
         }
-        let cell = |at: f32| {
-            let place = (f64::from(at) / pitch_px).floor();
+        let cell = |at: f32, start: f64| {
+            let place = ((f64::from(at) - start) / pitch_px).floor();
             (place.abs() < 1e9).then_some(place as i64)
         };
-        let cells: Vec<Option<(i64, i64)>> =
-            centers_px.chunks_exact(2).map(|at| Some((cell(at[0])?, cell(at[1])?))).collect();
+        let cells: Vec<Option<(i64, i64)>> = centers_px
+            .chunks_exact(2)
+            .map(|at| Some((cell(at[0], start_px.x)?, cell(at[1], start_px.y)?)))
+            .collect();
         let (mut low, mut high) = ((i64::MAX, i64::MAX), (i64::MIN, i64::MIN));
         for &(column, row) in cells.iter().flatten() {
             low = (low.0.min(column), low.1.min(row));
@@ -56,7 +60,7 @@ impl Lattice {
                 tile_of_cell[place] = tile as u32;
             }
         }
-        Some(Self { pitch_px, first_column: low.0, first_row: low.1, columns, rows, tile_of_cell })
+        Some(Self { pitch_px, start_px, first_column: low.0, first_row: low.1, columns, rows, tile_of_cell })
     }
 
     /// Cells across.
@@ -76,13 +80,22 @@ impl Lattice {
 
     /// The raster's top left corner on the image.
     pub fn origin_px(&self) -> Point {
-        Point { x: self.first_column as f64 * self.pitch_px, y: self.first_row as f64 * self.pitch_px }
+        Point {
+            x: self.start_px.x + self.first_column as f64 * self.pitch_px,
+            y: self.start_px.y + self.first_row as f64 * self.pitch_px,
+        }
+    }
+
+    /// The top left corner of the cell that covers a place.
+    pub fn corner_at(&self, place_px: Point) -> Point {
+        let corner = |at: f64, start: f64| start + ((at - start) / self.pitch_px).floor() * self.pitch_px;
+        Point { x: corner(place_px.x, self.start_px.x), y: corner(place_px.y, self.start_px.y) }
     }
 
     /// The tile that covers a place of the image.
     pub fn tile_at(&self, place_px: Point) -> Option<usize> {
-        let column = (place_px.x / self.pitch_px).floor() - self.first_column as f64;
-        let row = (place_px.y / self.pitch_px).floor() - self.first_row as f64;
+        let column = ((place_px.x - self.start_px.x) / self.pitch_px).floor() - self.first_column as f64;
+        let row = ((place_px.y - self.start_px.y) / self.pitch_px).floor() - self.first_row as f64;
         let inside = (0.0..self.columns as f64).contains(&column) && (0.0..self.rows as f64).contains(&row);
         let tile = inside.then(|| self.tile_of_cell[row as usize * self.columns + column as usize])?;
         (tile != EMPTY).then_some(tile as usize)
@@ -115,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_tile_has_its_cell() {
-        let lattice = Lattice::new(&CENTERS, 16.0).unwrap();
+        let lattice = Lattice::new(&CENTERS, 16.0, Point::default()).unwrap();
         assert_eq!((lattice.columns(), lattice.rows()), (4, 3));
         assert_eq!(lattice.origin_px(), Point { x: 32.0, y: 16.0 });
         for (tile, at) in CENTERS.chunks_exact(2).enumerate() {
@@ -132,8 +145,23 @@ mod tests {
     }
 
     #[test]
+    fn a_region_has_its_own_grid() {
+        let start = Point { x: 1003.0, y: 507.0 };
+        let centers = CENTERS.map(f64::from);
+        let moved: Vec<f32> = centers
+            .chunks_exact(2)
+            .flat_map(|at| [(at[0] + start.x) as f32, (at[1] + start.y) as f32])
+            .collect();
+        let lattice = Lattice::new(&moved, 16.0, start).unwrap();
+        assert_eq!((lattice.columns(), lattice.rows()), (4, 3));
+        assert_eq!(lattice.origin_px(), Point { x: 1035.0, y: 523.0 });
+        assert_eq!(lattice.tile_at(Point { x: 1043.0, y: 531.0 }), Some(0));
+        assert_eq!(lattice.corner_at(Point { x: 1043.0, y: 531.0 }), lattice.origin_px());
+    }
+
+    #[test]
     fn unknown_values_are_transparent() {
-        let lattice = Lattice::new(&CENTERS, 16.0).unwrap();
+        let lattice = Lattice::new(&CENTERS, 16.0, Point::default()).unwrap();
         let rgba = lattice.rgba(&[0.0, f32::NAN, 1.0, 2.0], &palette());
         let pixels = rgba.as_chunks::<4>().0;
         assert_eq!(pixels[0], [68, 1, 84, 255]);
@@ -150,17 +178,17 @@ mod tests {
             .flat_map(|tile| [(f64::from(tile % 300) + 0.5) * pitch, (f64::from(tile / 300) + 0.5) * pitch])
             .map(|at| at as f32)
             .collect();
-        let lattice = Lattice::new(&centers, pitch).unwrap();
+        let lattice = Lattice::new(&centers, pitch, Point::default()).unwrap();
         assert_eq!((lattice.columns(), lattice.rows()), (300, 300));
         assert!(lattice.tile_of_cell.iter().enumerate().all(|(cell, &tile)| cell as u32 == tile));
     }
 
     #[test]
     fn grids_that_cannot_be_drawn_are_none() {
-        assert_eq!(Lattice::new(&[], 8.0), None);
-        assert_eq!(Lattice::new(&CENTERS, 0.0), None);
-        assert_eq!(Lattice::new(&CENTERS, f64::NAN), None);
-        assert_eq!(Lattice::new(&[f32::NAN, 1.0], 8.0), None);
-        assert_eq!(Lattice::new(&[0.0, 0.0, 1e8, 1e8], 8.0), None);
+        assert_eq!(Lattice::new(&[], 8.0, Point::default()), None);
+        assert_eq!(Lattice::new(&CENTERS, 0.0, Point::default()), None);
+        assert_eq!(Lattice::new(&CENTERS, f64::NAN, Point::default()), None);
+        assert_eq!(Lattice::new(&[f32::NAN, 1.0], 8.0, Point::default()), None);
+        assert_eq!(Lattice::new(&[0.0, 0.0, 1e8, 1e8], 8.0, Point::default()), None);
     }
 }

@@ -9,7 +9,7 @@ use magnet_core::{Level, PerLevel};
 use wasm_bindgen::{Clamped, JsCast};
 use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
 
-use super::camera::Size;
+use super::camera::{Point, Size};
 use super::dom::el;
 use super::lattice::Lattice;
 use super::palette::Palette;
@@ -64,10 +64,13 @@ impl Layers {
         self.genes.clear();
         let um_per_px = state.image.as_ref().and_then(|image| image.um_per_px);
         self.lattices = match (&state.geometry, &state.model, um_per_px) {
-            (Some(Geometry { centers_px, .. }), Some(model), Some(um_per_px)) => PerLevel::from_fn(|level| {
-                let pitch_px = model.levels.get(level).tile_um / um_per_px;
-                Lattice::new(&centers_px.get(level).to_vec(), pitch_px)
-            }),
+            (Some(Geometry { centers_px, start_px, .. }), Some(model), Some(um_per_px)) => {
+                let start_px = Point { x: start_px.0, y: start_px.1 };
+                PerLevel::from_fn(|level| {
+                    let pitch_px = model.levels.get(level).tile_um / um_per_px;
+                    Lattice::new(&centers_px.get(level).to_vec(), pitch_px, start_px)
+                })
+            }
             _ => PerLevel::default(),
         };
     }

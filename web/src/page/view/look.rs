@@ -36,6 +36,8 @@ pub struct Look {
     pub camera: Option<Camera>,
     /// The crosshair on the image, in its pixels.
     pub cursor_px: Option<Point>,
+    /// Whether a drag chooses a region of the slide instead of moving it.
+    pub choosing: bool,
 }
 
 impl Default for Look {
@@ -52,6 +54,7 @@ impl Default for Look {
             query: String::new(),
             camera: None,
             cursor_px: None,
+            choosing: false,
         }
     }
 }

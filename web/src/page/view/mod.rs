@@ -5,10 +5,12 @@
 //! that is arithmetic or text stands in modules without a document, so that it is tested natively.
 
 pub mod camera;
+pub mod deep_zoom;
 pub mod genes;
 pub mod lattice;
 pub mod look;
 pub mod palette;
+pub mod region_shape;
 pub mod words;
 
 #[cfg(target_arch = "wasm32")]
@@ -32,11 +34,15 @@ mod panel;
 #[cfg(target_arch = "wasm32")]
 mod pixel_size;
 #[cfg(target_arch = "wasm32")]
+mod region_bar;
+#[cfg(target_arch = "wasm32")]
 mod runbar;
 #[cfg(target_arch = "wasm32")]
 mod show;
 #[cfg(target_arch = "wasm32")]
 mod stage;
+#[cfg(target_arch = "wasm32")]
+mod tiles;
 #[cfg(target_arch = "wasm32")]
 mod topbar;
 #[cfg(target_arch = "wasm32")]
@@ -47,6 +53,8 @@ mod viewer;
 mod wire;
 #[cfg(target_arch = "wasm32")]
 mod wire_map;
+#[cfg(target_arch = "wasm32")]
+mod wire_region;
 
 #[cfg(target_arch = "wasm32")]
 pub use viewer::{Viewer, mount};

@@ -85,16 +85,24 @@ impl Runbar {
         }
     }
 
-    /// Shows the state. `own_problem` is one that the page itself met.
-    pub fn refresh(&self, state: &State, own_problem: Option<&str>) {
+    /// Shows the state. `own_problem` is one that the page itself met; `region_taken` says that the map, if there is one,
+    /// is of the region that is chosen.
+    pub fn refresh(&self, state: &State, own_problem: Option<&str>, region_taken: bool) {
         self.refresh_progress(state);
         let idle = matches!(state.phase, Phase::Ready | Phase::Done { .. } | Phase::Failed);
         let running = matches!(state.phase, Phase::Predicting(_) | Phase::Cancelling(_));
-        let stoppable = running || matches!(state.phase, Phase::LoadingModel { .. });
+        let loading = matches!(state.phase, Phase::LoadingModel { .. } | Phase::ReadingRegion { .. });
+        let stoppable = running || loading;
         show(&self.predict, !stoppable);
-        self.predict.set_disabled(!(idle && state.model.is_some() && state.image.is_some()));
+        let chosen = state.slide.is_none() || state.region.is_some();
+        self.predict.set_disabled(!(idle && state.model.is_some() && state.image.is_some() && chosen));
         // The one next step stands out: it is not to compute a complete map again.
-        let next = matches!(state.phase, Phase::Ready | Phase::Failed | Phase::Done { complete: false });
+        let is_slide = state.slide.is_some();
+        set_text(&self.predict, if is_slide { "Predict region" } else { "Predict" });
+        let another =
+            is_slide && state.region.is_some() && !region_taken && matches!(state.phase, Phase::Done { .. });
+        let next =
+            another || matches!(state.phase, Phase::Ready | Phase::Failed | Phase::Done { complete: false });
         set_attr(&self.predict, "class", Some(if next { "button primary" } else { "button" }));
         show(&self.cancel, stoppable);
         self.cancel.set_disabled(matches!(state.phase, Phase::Cancelling(_)));
@@ -177,6 +185,11 @@ fn phase_line(phase: &Phase) -> (String, Option<Part>) {
         Phase::OpeningModel => "Reading the model…",
         Phase::NeedsImage => "Open an H&E image to begin.",
         Phase::OpeningImage => "Reading the image…",
+        Phase::NeedsRegion => "Choose a region of the slide to predict.",
+        Phase::ReadingRegion { done, total } => {
+            let part = Part { name: "Reading the region", done: f64::from(*done), total: f64::from(*total) };
+            return ("Reading the region from the slide…".to_owned(), Some(part));
+        }
         Phase::NeedsPixelSize => "The image does not say how large a pixel is.",
         Phase::Ready => "Ready to predict.",
         Phase::Predicting(running) => return (running_line(running), Some(run_part(running.progress))),
@@ -213,11 +226,13 @@ fn result_line(state: &State) -> Option<String> {
     let result = state.result.filter(|_| matches!(state.phase, Phase::Done { .. }))?;
     let RunProgress { bins_done, bins_total, .. } = result.progress;
     let time = words::duration(result.seconds);
+    let tile_um = state.model.as_ref().map_or(0.0, |model| model.levels.bin.tile_um);
+    let noun = |number| words::bin_noun(tile_um, number);
     Some(if result.complete {
-        format!("Map complete: {} in {time}.", words::plural(bins_total, "bin", "bins"))
+        format!("Map complete: {} {} in {time}.", words::count(bins_total), noun(bins_total))
     } else {
         let (done, total) = (words::count(bins_done), words::count(bins_total));
-        format!("Partial map: {done} of {total} bins, {time}. Predict continues from here.")
+        format!("Partial map: {done} of {total} {}, {time}. Predict continues from here.", noun(bins_total))
     })
 }
 

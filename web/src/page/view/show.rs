@@ -6,7 +6,9 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::Closure;
 
 use super::camera::{Camera, Point, Size};
+use super::deep_zoom::Sight;
 use super::dom::{set_attr, set_flag};
+use super::genes::is_weak;
 use super::lattice::Lattice;
 use super::layers::Layer;
 use super::look::Look;
@@ -19,15 +21,24 @@ impl Viewer {
     /// Brings every part up to date.
     pub(super) fn refresh(self: &Rc<Self>) {
         let state = self.session.state().clone();
-        self.ask_for_values(&state);
+        self.ask_for_values(&state, false);
         let look = self.look.borrow();
         let asking = self.asking_size.get() || matches!(state.phase, Phase::NeedsPixelSize);
         self.topbar.refresh(&state);
         let focused = self.root.active_element();
+        let choosing = look.choosing && state.slide.is_some();
+        self.stage.region_bar.refresh(
+            &state,
+            choosing,
+            self.tissue.get(),
+            self.session.seconds_per_bin(),
+            focused.as_ref(),
+        );
+        set_flag(&self.stage.panels_box, "data-choosing", choosing);
         let empty = state.image.is_none() && !matches!(state.phase, Phase::OpeningImage);
         let elsewhere = empty.then_some(&self.stage.empty);
         self.topbar.place_open_actions(elsewhere, focused.as_ref());
-        self.runbar.refresh(&state, self.own_problem.borrow().as_deref());
+        self.runbar.refresh(&state, self.own_problem.borrow().as_deref(), self.session.is_region_taken());
         self.stage.refresh(&state, look.genes.len(), asking);
         self.gene_list.refresh(&state, &look);
         self.drawing.refresh(&look, self.active_gene(&state, &look).as_ref());
@@ -61,6 +72,7 @@ impl Viewer {
                 let levels = &state.model.as_ref()?.levels;
                 levels.get(look.level).gene_pearson.get(gene).copied().flatten()
             });
+            let weak = is_weak(pearson);
             let name = match (&state.image, symbol) {
                 (None, _) => "Map".to_owned(),
                 (Some(image), symbol) if !state.has_map() || symbol.is_empty() => {
@@ -71,9 +83,17 @@ impl Viewer {
             panel.set_caption(&Caption {
                 symbol,
                 score: match pearson {
-                    Some(score) => format!("held-out r {}", words::pearson(Some(f64::from(score)))),
+                    Some(score) => {
+                        let score = words::pearson(Some(f64::from(score)));
+                        if weak {
+                            format!("held-out r {score}: hardly predicted")
+                        } else {
+                            format!("held-out r {score}")
+                        }
+                    }
                     None => "no held-out score".to_owned(),
                 },
+                weak,
                 name,
                 active: place == look.active && look.genes.len() > 1,
                 closable: look.genes.len() > 1,
@@ -203,10 +223,24 @@ impl Viewer {
         let (look, layers) = (self.look.borrow(), self.layers.borrow());
         let um_per_px = self.session.state().image.as_ref().and_then(|image| image.um_per_px);
         self.stage.set_zoomed(look.camera.is_some());
+        let has_slide = self.tiles.borrow().has_slide();
+        if has_slide {
+            let overview_px = layers.preview().map_or(0, |preview| preview.width());
+            let pixel_ratio = gloo::utils::window().device_pixel_ratio();
+            let sight = Sight { camera, panel_css: self.panel_css(), pixel_ratio };
+            let wanted = self.tiles.borrow_mut().to_ask(&sight, overview_px);
+            if let Some(wanted) = wanted {
+                self.session.want_tiles(wanted);
+            }
+            set_flag(&self.app, "data-loading-tiles", self.tiles.borrow().is_waiting());
+        }
         for (place, panel) in self.stage.panels.iter().enumerate().take(look.genes.len().max(1)) {
             let layer = look.genes.get(place).and_then(|&gene| layers.gene(look.level, gene));
             let scene = Scene {
                 preview: layers.preview(),
+                tiles: has_slide.then_some(&self.tiles),
+                region: self.session.state().region.map(|region| (region, look.choosing)),
+                minimap: has_slide && place == 0 && look.camera.is_some(),
                 map: layer.map(Layer::canvas).zip(layers.lattice(look.level)),
                 image_px: layers.image_px(),
                 panel_css: panel.size_css(),

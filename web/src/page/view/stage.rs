@@ -6,6 +6,7 @@ use super::dom::{button, el, icon_button, set_attr, set_flag, set_text, show};
 use super::look::MAX_PANELS;
 use super::panel::MapPanel;
 use super::pixel_size::PixelSizeDialog;
+use super::region_bar::RegionBar;
 use super::words;
 use crate::page::session::state::{Phase, State};
 
@@ -32,6 +33,8 @@ pub struct Stage {
     pub fit: HtmlButtonElement,
     /// Asks for the pixel size again.
     pub change_size: HtmlButtonElement,
+    /// The row for choosing a region of a slide.
+    pub region_bar: RegionBar,
     /// The question for the pixel size.
     pub pixel_size: PixelSizeDialog,
     image_line: HtmlElement,
@@ -71,7 +74,7 @@ impl Stage {
         let empty: HtmlElement = el("div")
             .class("empty")
             .with(el("p").class("empty-title").text("Drop an H&E image here"))
-            .with(el("p").class("empty-text").text("or paste it, or choose a file. PNG, JPEG or TIFF."))
+            .with(el("p").class("empty-text").text("or paste it, or choose a file: PNG, JPEG, TIFF, or a whole slide of any size (SVS, OME-TIFF, BigTIFF)."))
             .done();
         let waiting: HtmlElement = el("p").class("waiting").attr("hidden", "").done();
         let pixel_size = PixelSizeDialog::new();
@@ -81,13 +84,15 @@ impl Stage {
             .attr("aria-label", "Value at the pointer")
             .attr("aria-live", "off")
             .done();
-        let keys = "Arrow keys move the crosshair and the map with it, with Shift by one tile. Plus and minus zoom, 0 shows the whole image.";
+        let region_bar = RegionBar::new();
+        let keys = "Arrow keys move the crosshair and the map with it, with Shift by one tile. Plus and minus zoom, 0 shows the whole image. While a region is chosen, arrow keys move it, with Shift they change its size, and Enter predicts it.";
         let note = el("p").class("note").text("Predicted, not measured; research use only.");
         let root: HtmlElement = el("div")
             .attr("role", "group")
             .class("stage")
             .attr("aria-label", "Map")
             .with(&image_line)
+            .with(&region_bar.root)
             .with(
                 el("div")
                     .class("field-of-view")
@@ -108,6 +113,7 @@ impl Stage {
             zoom_out,
             fit,
             change_size,
+            region_bar,
             pixel_size,
             image_line,
             image_name,
@@ -148,6 +154,15 @@ impl Stage {
                 && (used / embedded - 1.0).abs() > 1e-3
             {
                 facts += &format!(" (the file says {})", words::pixel_size(embedded));
+            }
+            if let Some(slide) = &state.slide {
+                if let (true, Some(from)) =
+                    (image.um_per_px == slide.embedded_um_per_px, &slide.pixel_size_from)
+                {
+                    facts += &format!(" (from {from})");
+                }
+                let levels = words::plural(slide.file_levels as usize, "level", "levels");
+                facts += &format!(" · {} · {levels}", words::bytes(slide.bytes));
             }
             set_text(&self.image_facts, &facts);
         }

@@ -46,7 +46,7 @@ impl Topbar {
         let image_file = file_input(
             "image-file",
             "Image file",
-            ".png,.jpg,.jpeg,.tif,.tiff,image/png,image/jpeg,image/tiff",
+            ".png,.jpg,.jpeg,.tif,.tiff,.btf,.svs,image/png,image/jpeg,image/tiff",
         );
         let model_file = file_input("model-file", "Model file", ".safetensors");
         let model: HtmlSelectElement = el("select").attr("id", "model").done();
@@ -88,7 +88,12 @@ impl Topbar {
 
     /// Shows the state.
     pub fn refresh(&self, state: &State) {
-        show(&self.sample, state.has_sample());
+        show(&self.sample, state.has_samples());
+        let offered = state.sample_entry().is_some();
+        self.sample.set_disabled(!offered);
+        let why = (!offered)
+            .then_some("This model comes without a sample: the other models' samples are other tissue");
+        set_attr(&self.sample, "title", why);
         self.refresh_models(state);
         let choice = device_name(state.device_choice);
         if self.device.value() != choice {

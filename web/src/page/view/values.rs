@@ -3,14 +3,15 @@
 use std::rc::Rc;
 
 use magnet_core::Level;
+use magnet_core::heatmap::ColorMap;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::spawn_local;
 
 use super::drawing::ActiveGene;
-use super::export_bar::save;
+use super::export_bar::{save, side_by_side};
 use super::look::{Look, range_from};
 use super::viewer::{Viewer, panel_of};
-use crate::page::session::state::{ProblemKind, State};
+use crate::page::session::state::{Phase, Problem, ProblemKind, State};
 use crate::protocol::{DrawStyle, ExportKind};
 
 impl Viewer {
@@ -19,14 +20,23 @@ impl Viewer {
     /// # Errors
     /// An `Error` where level or gene are not known, or there is no map.
     pub async fn values(self: &Rc<Self>, level: &str, gene: &str) -> Result<JsValue, JsValue> {
-        let error = |text: String| JsValue::from(js_sys::Error::new(&text));
+        let problem = |problem: Problem| {
+            let error = js_sys::Error::new(&problem.text);
+            // A field of a fresh object can be set.
+            let _ = js_sys::Reflect::set(&error, &"code".into(), &problem.kind.name().into());
+            JsValue::from(error)
+        };
+        let error = |text: String| problem(Problem::new(ProblemKind::Input, text));
         let known = Level::ALL.into_iter().find(|known| known.name() == level);
         let level =
             known.ok_or_else(|| error(format!("level: expected bin, spot or region, found “{level}”")))?;
         let model = self.session.state().model.clone();
-        let position = model.and_then(|model| panel_of(&model, None, level).position(gene));
+        let Some(model) = model else {
+            return Err(problem(Problem::new(ProblemKind::State, "There is no prediction yet.")));
+        };
+        let position = panel_of(&model, None, level).position(gene);
         let gene = position.ok_or_else(|| error(format!("gene: the open model does not know “{gene}”")))?;
-        let values = self.session.values(level, gene).await.map_err(|problem| error(problem.text))?;
+        let values = self.session.values(level, gene).await.map_err(problem)?;
         Ok(values.values.slice(0, values.values.length()).into())
     }
 
@@ -62,9 +72,15 @@ impl Viewer {
         }
     }
 
-    /// Asks for the values of the genes that are shown, once each.
-    pub(super) fn ask_for_values(self: &Rc<Self>, state: &State) {
-        if !state.has_map() {
+    /// Asks for the values of the genes that are shown, once each; with `again` also for those that are there, because
+    /// a run that goes on has more of them.
+    pub(super) fn ask_for_values(self: &Rc<Self>, state: &State, again: bool) {
+        // Before the first bin of a run there is nothing to show.
+        let is_running = match &state.phase {
+            Phase::Predicting(running) | Phase::Cancelling(running) => running.progress.bins_done > 0,
+            _ => false,
+        };
+        if !state.has_map() && !is_running {
             return;
         }
         let (level, genes) = {
@@ -72,7 +88,7 @@ impl Viewer {
             (look.level, look.genes.clone())
         };
         for gene in genes {
-            let there = self.layers.borrow().gene(level, gene).is_some();
+            let there = !again && self.layers.borrow().gene(level, gene).is_some();
             if there || !self.asked.borrow_mut().insert((level, gene)) {
                 continue;
             }
@@ -104,27 +120,54 @@ impl Viewer {
 
     /// Makes a file of the result and saves it.
     pub(super) fn export(self: &Rc<Self>, kind: ExportKind) {
-        let state = self.session.state().clone();
-        let (level, genes, style) = {
+        let (level, genes, styles) = {
             let look = self.look.borrow();
-            // The active gene is the one that a picture shows.
+            // Each gene as its panel shows it, the active one first where only one is drawn.
             let mut genes = look.genes.clone();
-            let first = look.active.min(genes.len().saturating_sub(1));
-            genes.rotate_left(first);
-            let range = self.active_gene(&state, &look).map(|active| active.range);
-            let range = range.unwrap_or_else(|| range_from(0.0, 1.0));
-            let style = DrawStyle {
-                color_map: look.color_map.name().to_owned(),
-                opacity: look.opacity,
-                low: range.low(),
-                high: range.high(),
+            if kind != ExportKind::Png {
+                let first = look.active.min(genes.len().saturating_sub(1));
+                genes.rotate_left(first);
+            }
+            let layers = self.layers.borrow();
+            let style = |&gene: &usize| {
+                let range = layers
+                    .gene(look.level, gene)
+                    .map(|layer| look.range(look.level, gene, layer.gene.low, layer.gene.high));
+                let range = range.unwrap_or_else(|| range_from(0.0, 1.0));
+                DrawStyle {
+                    color_map: look.color_map.name().to_owned(),
+                    opacity: look.opacity,
+                    low: range.low(),
+                    high: range.high(),
+                }
             };
-            (look.level, genes, style)
+            let styles: Vec<DrawStyle> = genes.iter().map(style).collect();
+            (look.level, genes, styles)
         };
         let viewer = self.clone();
         spawn_local(async move {
-            match viewer.session.export(kind, level, genes, style).await {
-                Ok(file) => save(&file.blob, &file.name),
+            let session = &viewer.session;
+            let made = if kind == ExportKind::Png && genes.len() > 1 {
+                let mut pictures = Vec::new();
+                for (&gene, style) in genes.iter().zip(styles) {
+                    match session.export(kind, level, vec![gene], style).await {
+                        Ok(file) => pictures.push(file),
+                        Err(problem) => return viewer.report(problem),
+                    }
+                }
+                side_by_side(&pictures).await
+            } else {
+                let style = styles.into_iter().next();
+                let style = style.unwrap_or_else(|| DrawStyle {
+                    color_map: ColorMap::default().name().to_owned(),
+                    opacity: 1.0,
+                    low: 0.0,
+                    high: 1.0,
+                });
+                session.export(kind, level, genes, style).await.map(|file| (file.blob, file.name))
+            };
+            match made {
+                Ok((blob, name)) => save(&blob, &name),
                 Err(problem) => viewer.report(problem),
             }
         });

@@ -21,10 +21,15 @@ use super::layers::Layers;
 use super::look::Look;
 use super::runbar::Runbar;
 use super::stage::Stage;
+use super::tiles::Tiles;
 use super::topbar::{Topbar, device_choice};
+use super::wire_region::{Absorbing, RegionDrag};
 use crate::page::listener::EventListener;
 use crate::page::session::state::{Change, Phase, Problem, State};
 use crate::page::session::{Session, SessionOptions};
+
+/// Seconds between two times that the map fills in while a run goes on.
+const FILL_IN_EVERY_S: f64 = 1.0;
 
 /// An observer of sizes, with what it calls.
 type Watch = (ResizeObserver, Closure<dyn FnMut()>);
@@ -45,6 +50,15 @@ pub struct Viewer {
     pub(super) about: About,
     pub(super) look: RefCell<Look>,
     pub(super) layers: RefCell<Layers>,
+    pub(super) tiles: RefCell<Tiles>,
+    /// When in its run, in seconds, the map was last asked to fill in, and how many bins there were.
+    filled_in: Cell<(f64, usize)>,
+    /// The region that is being dragged.
+    pub(super) drag: Cell<Option<RegionDrag>>,
+    /// Where the slide in little is dark.
+    pub(super) absorbing: RefCell<Absorbing>,
+    /// Which part of the chosen region seems to be tissue.
+    pub(super) tissue: Cell<Option<f64>>,
     /// Symbols to show as soon as a model has them.
     pub(super) wanted_genes: RefCell<Vec<String>>,
     /// Model to choose as soon as the catalogue is there.
@@ -94,6 +108,7 @@ pub fn mount(root: &ShadowRoot, options: &JsValue) -> Result<Rc<Viewer>, JsValue
     *slot.borrow_mut() = Rc::downgrade(&viewer);
     viewer.wire();
     viewer.wire_map();
+    viewer.wire_region();
     viewer.watch_size();
     viewer.refresh();
     Ok(viewer)
@@ -133,6 +148,11 @@ impl Viewer {
             about,
             look: RefCell::default(),
             layers: RefCell::default(),
+            tiles: RefCell::default(),
+            filled_in: Cell::new((0.0, 0)),
+            drag: Cell::new(None),
+            absorbing: RefCell::default(),
+            tissue: Cell::new(None),
             wanted_genes: RefCell::default(),
             wanted_model: RefCell::default(),
             given_um_per_px: Cell::new(None),
@@ -169,6 +189,7 @@ impl Viewer {
         }
         self.generation.set(self.generation.get() + 1);
         *self.layers.borrow_mut() = Layers::default();
+        *self.tiles.borrow_mut() = Tiles::default();
         self.app.remove();
     }
 
@@ -182,12 +203,25 @@ impl Viewer {
         set_attr(&self.host, "data-state", Some(details::state_name(&state.phase)));
         match change {
             Change::Progress => {
-                if let Phase::Predicting(running) = &state.phase {
+                // Before the run is laid out there is nothing to count.
+                if let Phase::Predicting(running) = &state.phase
+                    && running.progress.total > 0
+                {
                     self.tell("progress", details::progress(running));
                 }
                 self.runbar.refresh_progress(&state);
+                self.fill_in(&state);
                 return;
             }
+            Change::Tiles => {
+                self.take_tiles();
+                return;
+            }
+            Change::Preview => {
+                self.layers.borrow_mut().set_image(&state);
+                self.take_overview(&state);
+            }
+            Change::Region => self.measure_tissue(),
             Change::Catalogue => self.choose_wanted_model(),
             Change::Model => self.take_over_model(&state),
             Change::Image => self.take_over_image(&state),
@@ -208,7 +242,19 @@ impl Viewer {
         self.tell_of(change, &state);
     }
 
-    fn tell_of(&self, change: Change, state: &State) {
+    /// Has the map fill in while a run goes on: asks for what is predicted by now, now and then.
+    fn fill_in(self: &Rc<Self>, state: &State) {
+        let Phase::Predicting(running) = &state.phase else { return };
+        let bins = running.progress.bins_done;
+        let (asked_s, asked_bins) = self.filled_in.get();
+        let due = running.elapsed_s < asked_s || running.elapsed_s - asked_s >= FILL_IN_EVERY_S;
+        if bins > 0 && bins != asked_bins && due {
+            self.filled_in.set((running.elapsed_s, bins));
+            self.ask_for_values(state, true);
+        }
+    }
+
+    fn tell_of(self: &Rc<Self>, change: Change, state: &State) {
         match (change, &state.device, &state.problem) {
             (Change::Device, Some(report), _) if !self.was_ready.replace(true) => {
                 self.tell("ready", details::plain(report));
@@ -231,6 +277,8 @@ impl Viewer {
                     );
                 }
             }
+            (Change::Region, ..) => self.tell_region(state),
+            (Change::Phase, ..) if matches!(state.phase, Phase::ReadingRegion { .. }) => self.show_region(),
             (Change::Result, ..) => {
                 if let Some(result) = details::result(state, &self.look.borrow()) {
                     self.tell("result", result);
@@ -255,10 +303,10 @@ impl Viewer {
 
     fn refresh_runbar(&self) {
         let state = self.session.state().clone();
-        self.runbar.refresh(&state, self.own_problem.borrow().as_deref());
+        self.runbar.refresh(&state, self.own_problem.borrow().as_deref(), self.session.is_region_taken());
     }
 
-    fn tell(&self, name: &str, detail: JsValue) {
+    pub(super) fn tell(&self, name: &str, detail: JsValue) {
         if let Some(notify) = &self.notify {
             // What a page's own listener throws is reported by the browser, not here.
             let _ = notify.call2(&JsValue::NULL, &name.into(), &detail);
@@ -293,12 +341,15 @@ impl Viewer {
         let size = layers.image_px();
         layers.set_image(state);
         layers.set_geometry(state);
+        self.tiles.borrow_mut().set_slide(state.slide.as_ref());
         if layers.image_px() != size {
             let mut look = self.look.borrow_mut();
             look.camera = None;
             look.cursor_px = None;
+            look.choosing = false;
         }
         drop(layers);
+        self.take_overview(state);
         self.asking_size.set(false);
         self.use_given_size();
     }
@@ -358,5 +409,9 @@ pub(super) fn panel_of<'a>(
 }
 
 fn problem_detail(problem: &Problem) -> JsValue {
-    details::object([("code", problem.kind.name().into()), ("message", problem.text.as_str().into())])
+    details::object([
+        ("code", problem.kind.name().into()),
+        ("message", problem.text.as_str().into()),
+        ("subject", problem.subject.name().into()),
+    ])
 }

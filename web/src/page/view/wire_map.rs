@@ -82,6 +82,7 @@ impl Viewer {
                 viewer.move_camera(|camera, image, panel| camera.zoomed(STEP * STEP, anchor, image, panel));
             });
             self.on(&panel.map, "keydown", |viewer, event| viewer.map_key(event));
+            self.wire_minimap(panel);
             self.on(&panel.map, "focus", move |viewer, _| viewer.activate(place));
         }
     }
@@ -98,7 +99,7 @@ impl Viewer {
 
     fn wire_pointer(self: &Rc<Self>, map: &HtmlElement, pressed: &Rc<RefCell<Pressed>>) {
         let down = pressed.clone();
-        self.on(map, "pointerdown", move |_, event| {
+        self.on(map, "pointerdown", move |viewer, event| {
             let Some(pointer) = event.dyn_ref::<PointerEvent>().filter(|pointer| pointer.button() == 0)
             else {
                 return;
@@ -108,16 +109,23 @@ impl Viewer {
                 // Without capture a fast drag leaves the map; it then only ends early.
                 let _ = target.set_pointer_capture(pointer.pointer_id());
             }
-            let mut pressed = down.borrow_mut();
-            if pressed.at.is_empty() {
-                pressed.moved = 0.0;
-            }
-            pressed.at.insert(pointer.pointer_id(), offset(pointer));
+            let fingers = {
+                let mut pressed = down.borrow_mut();
+                if pressed.at.is_empty() {
+                    pressed.moved = 0.0;
+                }
+                pressed.at.insert(pointer.pointer_id(), offset(pointer));
+                pressed.at.len()
+            };
+            viewer.begin_region_drag(offset(pointer), pointer.pointer_type() == "touch", fingers);
         });
         let moving = pressed.clone();
         self.on(map, "pointermove", move |viewer, event| {
             let Some(pointer) = event.dyn_ref::<PointerEvent>() else { return };
-            if moving.borrow().at.contains_key(&pointer.pointer_id()) {
+            let held = moving.borrow().at.contains_key(&pointer.pointer_id());
+            if held && viewer.drag_region(offset(pointer)) {
+                moving.borrow_mut().at.insert(pointer.pointer_id(), offset(pointer));
+            } else if held {
                 viewer.drag(&moving, pointer);
             } else if pointer.pointer_type() != "touch" {
                 viewer.point_at(offset(pointer));
@@ -130,12 +138,13 @@ impl Viewer {
                 let mut pressed = up.borrow_mut();
                 pressed.at.remove(&pointer.pointer_id()).is_some() && pressed.moved < TAP
             };
-            if tapped {
+            if !viewer.end_region_drag() && tapped {
                 viewer.point_at(offset(pointer));
             }
         });
         let ended = pressed.clone();
-        self.on(map, "pointercancel", move |_, event| {
+        self.on(map, "pointercancel", move |viewer, event| {
+            viewer.end_region_drag();
             if let Some(pointer) = event.dyn_ref::<PointerEvent>() {
                 ended.borrow_mut().at.remove(&pointer.pointer_id());
             }
@@ -172,6 +181,7 @@ impl Viewer {
     }
 
     fn point_at(self: &Rc<Self>, at_css: Point) {
+        self.show_grip(at_css);
         let place = self.camera().px_from_css(at_css, self.panel_css());
         self.set_cursor(Some(place), false);
     }
@@ -195,6 +205,10 @@ impl Viewer {
     fn map_key(self: &Rc<Self>, event: &Event) {
         let Some(pressed) = event.dyn_ref::<KeyboardEvent>() else { return };
         if pressed.ctrl_key() || pressed.meta_key() || pressed.alt_key() {
+            return;
+        }
+        if self.region_key(pressed) {
+            event.prevent_default();
             return;
         }
         let panel = self.panel_css();
@@ -236,6 +250,6 @@ impl Viewer {
 }
 
 /// Where a mouse, a wheel or a finger is on the map.
-fn offset(event: &MouseEvent) -> Point {
+pub(super) fn offset(event: &MouseEvent) -> Point {
     Point { x: f64::from(event.offset_x()), y: f64::from(event.offset_y()) }
 }

@@ -70,8 +70,10 @@ pub fn bytes(size: f64) -> String {
         format!("{size:.0} B")
     } else if size < 1e6 {
         format!("{:.0} kB", size / 1e3)
-    } else {
+    } else if size < 1e9 {
         format!("{:.1} MB", size / 1e6)
+    } else {
+        format!("{:.1} GB", size / 1e9)
     }
 }
 
@@ -95,6 +97,33 @@ pub fn positive(text: &str) -> Option<f64> {
 /// "1 tile", "2 tiles".
 pub fn plural(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// A number that is an estimate: two digits that mean something.
+pub fn rounded(number: f64) -> String {
+    if !number.is_finite() || number < 0.0 {
+        return NONE.to_owned();
+    }
+    let unit = 10_f64.powf((number.max(1.0).log10().floor() - 1.0).max(0.0));
+    count(((number / unit).round() * unit).min(1e15) as usize)
+}
+
+/// Width from which a model's smallest tiles are what Spatial Transcriptomics and Visium call spots, in µm.
+const SPOT_UM: f64 = 50.0;
+
+/// Whether a model's smallest tiles are as large as an array's spots.
+pub fn is_spot(tile_um: f64) -> bool {
+    tile_um >= SPOT_UM
+}
+
+/// What a model's smallest tiles are called: bins, or spots where they are as large as an array's.
+pub fn bin_noun(tile_um: f64, number: usize) -> &'static str {
+    match (is_spot(tile_um), number) {
+        (true, 1) => "spot",
+        (true, _) => "spots",
+        (false, 1) => "bin",
+        (false, _) => "bins",
+    }
 }
 
 /// A minus sign instead of a hyphen, and none before zero.
@@ -130,6 +159,8 @@ mod tests {
         assert_eq!([12.0, 4_321.0, 4_321_000.0].map(bytes), ["12 B", "4 kB", "4.3 MB"]);
         assert_eq!([1.26, 310.2].map(rate), ["1.3 tiles/s", "310 tiles/s"]);
         assert_eq!([0.5, 0.25, 1.0, 0.123_45, 10.0].map(pixel_size), ["0.5", "0.25", "1", "0.1235", "10"]);
+        assert_eq!([0.0, 7.3, 123.0, 26_249.0, 999.9].map(rounded), ["0", "7", "120", "26,000", "1,000"]);
+        assert_eq!((bin_noun(16.0, 1), bin_noun(100.0, 2)), ("bin", "spots"));
         assert_eq!(plural(1, "tile", "tiles"), "1 tile");
         assert_eq!(plural(2000, "tile", "tiles"), "2,000 tiles");
     }

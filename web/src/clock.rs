@@ -1,15 +1,17 @@
 //! Time, and turns of the event loop.
 
-use js_sys::{Promise, Reflect};
-use wasm_bindgen::{JsCast, JsValue};
+use js_sys::Promise;
+use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{MessageChannel, Performance};
+use web_sys::MessageChannel;
 
 /// Milliseconds since some fixed moment; 0 where the place has no clock.
+#[cfg(feature = "engine")]
 pub fn now_ms() -> f64 {
-    Reflect::get(&js_sys::global(), &JsValue::from_str("performance"))
+    use wasm_bindgen::JsCast;
+    js_sys::Reflect::get(&js_sys::global(), &JsValue::from_str("performance"))
         .ok()
-        .and_then(|performance| performance.dyn_into::<Performance>().ok())
+        .and_then(|performance| performance.dyn_into::<web_sys::Performance>().ok())
         .map_or(0.0, |performance| performance.now())
 }
 
