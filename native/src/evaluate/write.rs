@@ -83,6 +83,7 @@ fn write_anndata(path: &Path, model: &ModelFile, slide: &EvaluatedSlide, level: 
         program: PROGRAM,
         slide_name: &slide.id,
         image_sha256: &slide.image_sha256,
+        region: None,
         um_per_px: slide.um_per_px,
         level,
         names: &places.level_names(layout, level),

@@ -101,6 +101,7 @@ impl Owned {
             program: "magnet-native test",
             slide_name: "section",
             image_sha256: "def",
+            region: None,
             um_per_px: UM_PER_PX,
             level: Level::Bin,
             names: &self.names,
