@@ -245,7 +245,8 @@ impl Session {
         let revision = going.run.revision;
         while !going.has_ended || !going.asked.is_empty() {
             let outcome = self.outcome(engines, |engines| self.on_wake(engines, going)).await;
-            let is_same_map = self.work.borrow().wanted.run.is_some_and(|wanted| wanted.revision == revision);
+            let wish = self.work.borrow().wanted.run.filter(|wanted| wanted.revision == revision);
+            let is_same_map = wish.is_some();
             match outcome {
                 Ok((Event::Planned { nodes, estimated_s }, centers)) => {
                     if is_same_map {
@@ -262,9 +263,11 @@ impl Session {
                     }
                 }
                 Ok((Event::Finished { complete, seconds, deviation }, _)) => {
-                    self.work.borrow_mut().held.run = Some(revision);
+                    // A run that made way for something that was then refused is wanted again, and goes on from its pieces.
+                    let is_over = complete || wish.is_some_and(|wanted| wanted.halt);
+                    self.work.borrow_mut().held.run = is_over.then_some(revision);
                     going.has_ended = true;
-                    if is_same_map {
+                    if is_same_map && is_over {
                         self.finished(complete, seconds, deviation);
                     }
                 }
