@@ -15,6 +15,8 @@ import anndata
 import matplotlib
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
+import tifffile
 
 matplotlib.use("Agg")
 import matplotlib.image
@@ -47,6 +49,44 @@ def table(name, frame, tolerance=0.0):
 
 # Five decimals.
 table("predictions.csv", pd.read_csv(FOLDER / "predictions.csv"), tolerance=5.1e-6)
+
+parquet = pyarrow.parquet.read_table(FOLDER / "predictions.parquet")
+table("predictions.parquet", parquet.to_pandas())
+if "units" not in json.loads(parquet.schema.metadata[b"magnet"]):
+    wrong.append("predictions.parquet: no provenance in the metadata")
+
+# A channel per gene, a pixel per place; nothing where no place is.
+with tifffile.TiffFile(FOLDER / "predictions.ome.tif") as file:
+    series = file.series[0]
+    maps = series.asarray().reshape(-1, *series.shape[-2:])
+    pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+    channels = [channel["Name"] for channel in pixels["Channel"]]
+    plane = pixels["Plane"][0]
+    column, row = (
+        np.floor((data.obs[f"{axis}_um"].to_numpy() - plane[f"Position{axis.upper()}"]) / pixels[f"PhysicalSize{axis.upper()}"]).astype(int)
+        for axis in "xy"
+    )
+if channels != list(data.var_names):
+    wrong.append(f"predictions.ome.tif: the channels {channels[:5]}")
+elif not np.array_equal(maps[:, row, column].T, values, equal_nan=True):
+    wrong.append("predictions.ome.tif: other values")
+elif np.isfinite(maps).sum() != np.isfinite(values).sum():
+    wrong.append("predictions.ome.tif: values where no place is")
+print(f"predictions.ome.tif: {maps.shape[0]} channels of {maps.shape[2]} x {maps.shape[1]} px")
+
+tiles = json.loads((FOLDER / "predictions.geojson").read_text())["features"]
+centers = np.array([np.mean(tile["geometry"]["coordinates"][0][:4], axis=0) for tile in tiles])
+if [tile["properties"]["name"] for tile in tiles] != list(data.obs_names):
+    wrong.append("predictions.geojson: other places")
+elif not np.allclose(centers, data.obsm["spatial"], rtol=0, atol=0.011):
+    wrong.append("predictions.geojson: tiles elsewhere")
+print(f"predictions.geojson: {len(tiles)} tiles")
+
+# The slide behind the places.
+library = next(iter(data.uns["spatial"].values()))
+scale, image = library["scalefactors"]["tissue_hires_scalef"], library["images"]["hires"]
+if not (data.obsm["spatial"] * scale <= [image.shape[1], image.shape[0]]).all():
+    wrong.append(f"uns/spatial: places outside the picture of {image.shape}")
 
 # The plot that a user makes first: one gene over the places.
 gene = data.var_names[0]

@@ -527,6 +527,8 @@ fn every_file_of_a_prediction_holds_the_same_values_and_squidpy_draws_it() {
         "4",
         "--out",
         &text(&out),
+        "--formats",
+        "h5ad,csv,parquet,geojson,ome-tiff",
         "--device",
         "cpu",
     ])
