@@ -228,7 +228,7 @@ impl Viewer {
             let overview_px = layers.preview().map_or(0, |preview| preview.width());
             let pixel_ratio = gloo::utils::window().device_pixel_ratio();
             let sight = Sight { camera, panel_css: self.panel_css(), pixel_ratio };
-            let wanted = self.tiles.borrow_mut().to_ask(&sight, overview_px);
+            let wanted = self.tiles.borrow_mut().missing_from(&sight, overview_px);
             if let Some(wanted) = wanted {
                 self.session.want_tiles(wanted);
             }

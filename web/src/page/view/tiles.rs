@@ -70,7 +70,7 @@ impl Tiles {
 
     /// What is to be asked for so that this can be seen; `None` where that was asked already. `overview_px` is the width
     /// of the slide in little, which serves where it is fine enough.
-    pub fn to_ask(&mut self, sight: &Sight, overview_px: u32) -> Option<Vec<TileKey>> {
+    pub fn missing_from(&mut self, sight: &Sight, overview_px: u32) -> Option<Vec<TileKey>> {
         let slide = self.slide.as_ref()?;
         let level = sight.level(&slide.levels)?;
         let overview = f64::from(slide.width_px) / f64::from(overview_px.max(1));
