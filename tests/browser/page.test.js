@@ -38,7 +38,7 @@ test("nothing is requested between dropping an image and exporting, with the net
     const transfer = await page.evaluateHandle(async (base64) => {
       const binary = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
       const transferred = new DataTransfer();
-      transferred.items.add(new File([binary], "dropped.png", { type: "image/png" }));
+      transferred.items.add(new File([binary], "tile.png", { type: "image/png" }));
       return transferred;
     }, readFileSync(material.tile).toString("base64"));
     const target = page.locator("magnet-viewer");

@@ -78,7 +78,7 @@ impl Session {
             Ok((Event::ModelOpened { model }, _)) => {
                 self.work.borrow_mut().held.model = Some(revision);
                 if is_wanted {
-                    self.settle();
+                    self.settle(|wanted| wanted.model);
                     self.work.borrow_mut().seconds_per_bin = None;
                     self.change(Change::Model, |state| state.model = Some(Rc::new(model)));
                     self.refit_region();
@@ -133,7 +133,7 @@ impl Session {
             Ok((Event::ImageOpened { image }, pixels)) => {
                 self.hold_image(Some(revision), um_per_px, &image);
                 if is_wanted {
-                    self.settle();
+                    self.settle(|wanted| wanted.image);
                 }
                 if is_wanted && matches!(request, Request::OpenImage { .. }) {
                     self.close_slide();

@@ -7,6 +7,7 @@ use magnet_core::Level;
 
 use super::client::Input;
 use super::mailbox::Mailbox;
+use super::plan::{Revision, Wanted};
 use super::problem::{Problem, ProblemKind};
 use super::slide::SlideWork;
 use super::state::{CatalogueState, Change, GeneValues, Notice, Phase, State, Weight};
@@ -175,9 +176,15 @@ impl Session {
         self.forget_shown();
     }
 
-    /// Another model or image is open now: what is on screen goes, and with it what was kept in case.
-    pub(super) fn settle(&self) {
-        if self.work.borrow_mut().kept.take().is_some() {
+    /// A model or an image is open now. If it is another one than was kept in case, what is on screen goes, and with it
+    /// what was kept; an engine may also have opened what was kept anew.
+    pub(super) fn settle(&self, opened: impl Fn(&Wanted) -> Option<Revision>) {
+        let is_another = {
+            let mut work = self.work.borrow_mut();
+            let revision = opened(&work.wanted);
+            work.kept.take_if(|kept| opened(&kept.wanted) != revision).is_some()
+        };
+        if is_another {
             self.forget_shown();
         }
     }

@@ -36,7 +36,7 @@ pub enum ImageSource {
 /// What was open before something else was asked for. It comes back where that is refused.
 #[derive(Debug)]
 pub struct Kept {
-    wanted: Wanted,
+    pub wanted: Wanted,
     model: Option<Source>,
     image: Option<ImageSource>,
     pieces: Vec<Uint8Array>,
