@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod dataset;
+pub mod deflate;
 pub mod demo;
 pub mod device;
 pub mod doctor;

@@ -4,7 +4,7 @@ use std::io::{Seek, Write};
 use super::{AnnData, AnnDataError, AnnDataRows, Annotation, AxisTable, Column, Values, invalid};
 use crate::coordinates::SlidePx;
 use crate::expression::{CountMatrix, RowSource};
-use crate::hdf5::{Attribute, Data, Hdf5Writer};
+use crate::hdf5::{Attribute, ChunkCompressor, Data, Hdf5Writer, List};
 
 impl AnnData {
     /// The file's bytes, in AnnData's on-disk format 0.1.0.
@@ -12,11 +12,27 @@ impl AnnData {
     /// # Errors
     /// When matrices, tables and coordinates disagree in size, or a name cannot stand in an HDF5 file.
     pub fn write(&self) -> Result<Vec<u8>, AnnDataError> {
+        Ok(self.file()?.finish()?)
+    }
+
+    /// Writes the file from the start of `out` on. Beside the matrices themselves, memory holds some chunks of them.
+    ///
+    /// # Errors
+    /// As [`AnnData::write`], and when `out` cannot be written.
+    pub fn write_to(
+        &self,
+        out: &mut (impl Write + Seek),
+        compressor: &dyn ChunkCompressor,
+    ) -> Result<(), AnnDataError> {
+        Ok(self.file()?.finish_to(out, compressor)?)
+    }
+
+    fn file(&self) -> Result<Hdf5Writer<'_>, AnnDataError> {
         let layers = self.layers.iter().map(|(name, values)| (name.as_str(), Stored::from(values))).collect();
         let x = Stored::from(&self.x);
         let spatial = self.spatial.as_deref();
         let parts = Parts { x, layers, obs: &self.obs, var: &self.var, spatial, uns: &self.uns };
-        Ok(parts.file()?.finish()?)
+        parts.file()
     }
 }
 
@@ -25,12 +41,16 @@ impl AnnDataRows<'_> {
     ///
     /// # Errors
     /// As [`AnnData::write`], and when the rows cannot be read or `out` cannot be written.
-    pub fn write(&self, out: &mut (impl Write + Seek)) -> Result<(), AnnDataError> {
+    pub fn write(
+        &self,
+        out: &mut (impl Write + Seek),
+        compressor: &dyn ChunkCompressor,
+    ) -> Result<(), AnnDataError> {
         let layers = self.layers.iter().map(|(name, rows)| (name.as_str(), Stored::Rows(*rows))).collect();
         let x = Stored::Rows(self.x);
         let spatial = self.spatial.as_deref();
         let parts = Parts { x, layers, obs: &self.obs, var: &self.var, spatial, uns: &self.uns };
-        Ok(parts.file()?.finish_to(out)?)
+        Ok(parts.file()?.finish_to(out, compressor)?)
     }
 }
 
@@ -140,18 +160,21 @@ fn write_matrix<'a>(
             let stored = matrix.values.len();
             // SciPy wants both index arrays in one type, and the narrow one where it suffices.
             let narrow = i32::try_from(stored.max(cols)).is_ok();
-            let index_data = |values: &mut dyn Iterator<Item = i64>| {
-                if narrow {
-                    Data::I32(values.map(|value| value as i32).collect())
-                } else {
-                    Data::I64(values.collect())
-                }
+            let indptr = matrix.row_offsets.iter();
+            let indptr = if narrow {
+                Data::I32(indptr.map(|&offset| offset as i32).collect())
+            } else {
+                Data::I64(indptr.map(|&offset| offset as i64).collect())
             };
-            let indptr = index_data(&mut matrix.row_offsets.iter().map(|&offset| offset as i64));
-            let indices = index_data(&mut matrix.columns.iter().map(|&column| i64::from(column)));
             file.dataset(&format!("{path}/indptr"), &[rows + 1], indptr)?;
-            file.dataset(&format!("{path}/indices"), &[matrix.columns.len()], indices)?;
-            file.dataset(&format!("{path}/data"), &[stored], Data::F32(matrix.values.clone()))?;
+            let indices = format!("{path}/indices");
+            if narrow {
+                file.list(&indices, List::I32(&matrix.columns))?;
+            } else {
+                let columns = Data::I64(matrix.columns.iter().map(|&column| i64::from(column)).collect());
+                file.dataset(&indices, &[matrix.columns.len()], columns)?;
+            }
+            file.list(&format!("{path}/data"), List::F32(&matrix.values))?;
             Ok(())
         }
     }

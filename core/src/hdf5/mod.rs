@@ -10,6 +10,7 @@ mod write;
 
 pub use chunks::IntegerChunks;
 pub use read::Hdf5File;
+pub use stream::{Chunk, ChunkCompressor, InTurn, List};
 pub use write::{Data, Hdf5Writer};
 
 /// How much memory a file may ask for.

@@ -1,27 +1,25 @@
-//! Matrices that are written while their rows are read.
+//! Large datasets that are written while their values are read.
 //!
 //! The library wants all values of a dataset at once and keeps them until the file is done. So it is given the first
-//! two chunks of a large matrix, empty, and describes the dataset: its type, filters, attributes and chunk index (a
-//! Fixed Array of HDF5 1.10). The real chunks then go behind the library's file with an index of their own, and the
-//! dataset's header is made to name the true extent and that index.
+//! two chunks of a large dataset, empty, and describes it: its type, filters, attributes and chunk index (a Fixed Array
+//! of HDF5 1.10). The real chunks then go behind the library's file with an index of their own, and the dataset's header
+//! is made to name the true extent and that index.
 
 use std::io::{self, Seek, SeekFrom, Write};
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-use super::Hdf5Error;
-use super::write::DEFLATE_LEVEL;
+use super::write::{DEFLATE_LEVEL, LONGEST_CHUNK_SIDE};
+use super::{Data, Hdf5Error};
 use crate::expression::RowSource;
 
-/// Matrices of fewer bytes are handed to the library whole.
+/// Datasets of fewer bytes are handed to the library whole.
 const SMALLEST_STREAMED: usize = 4 << 20;
-/// Values per chunk: 1 MB.
+/// Values per chunk of a matrix: 1 MB.
 const CHUNK_VALUES: usize = 256 << 10;
 /// Columns per chunk. One gene of many is found in a few chunks of many rows, some rows of all genes in some more.
 const CHUNK_COLS: usize = 32;
-/// Longest side of a chunk, see the library's writer.
-const LONGEST_CHUNK_SIDE: usize = 0xFFFF;
 /// Where the superblock (version 2 and 3) says how long the file is and where the root group lies.
 const END_OF_FILE: usize = 28;
 const ROOT_ADDRESS: usize = 36;
@@ -31,23 +29,172 @@ const DATASPACE: u8 = 1;
 const LINK: u8 = 6;
 const LAYOUT: u8 = 8;
 
-/// Whether a matrix is large enough to be streamed.
-pub(super) fn is_streamed(source: &dyn RowSource) -> bool {
-    source.rows().saturating_mul(source.cols()).saturating_mul(4) >= SMALLEST_STREAMED
+/// A chunk of a dataset of 32-bit values.
+#[derive(Debug)]
+pub struct Chunk(Vec<u8>);
+
+impl Chunk {
+    /// Shuffles the bytes and deflates them, once.
+    ///
+    /// # Errors
+    /// When they cannot be deflated.
+    pub fn deflate(&mut self) -> io::Result<()> {
+        let (values, _) = self.0.as_chunks::<4>();
+        // The first bytes of all values, then all second bytes, and so on.
+        let mut shuffled = Vec::with_capacity(self.0.len());
+        for byte in 0..4 {
+            shuffled.extend(values.iter().map(|value| value[byte]));
+        }
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(DEFLATE_LEVEL));
+        encoder.write_all(&shuffled)?;
+        self.0 = encoder.finish()?;
+        Ok(())
+    }
 }
 
-/// Rows and columns of the chunks of a large matrix.
-pub(super) fn chunk_shape(source: &dyn RowSource) -> (usize, usize) {
-    let cols = source.cols().clamp(1, CHUNK_COLS);
-    (source.rows().clamp(1, (CHUNK_VALUES / cols).min(LONGEST_CHUNK_SIDE)), cols)
+/// Who compresses the chunks of large datasets. What is written is the same whoever it is.
+pub trait ChunkCompressor {
+    /// How many chunks, of up to 1 MB each, are in memory at a time.
+    fn chunks_at_once(&self) -> usize;
+
+    /// Calls [`Chunk::deflate`] on each chunk once.
+    ///
+    /// # Errors
+    /// When a chunk's is one.
+    fn deflate_all(&self, chunks: &mut [Chunk]) -> io::Result<()>;
 }
 
-/// Writes the chunks of the matrix at `path` and their index to `out`, whose position is `position`, and makes the
+/// Compresses one chunk after the other.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InTurn;
+
+impl ChunkCompressor for InTurn {
+    fn chunks_at_once(&self) -> usize {
+        1
+    }
+
+    fn deflate_all(&self, chunks: &mut [Chunk]) -> io::Result<()> {
+        chunks.iter_mut().try_for_each(Chunk::deflate)
+    }
+}
+
+/// A list of 32-bit numbers that stays where it is until it is written.
+#[derive(Debug, Clone, Copy)]
+pub enum List<'a> {
+    /// Floating point.
+    F32(&'a [f32]),
+    /// Numbers below 2³¹, stored as signed integers.
+    I32(&'a [u32]),
+}
+
+/// Values that are read when they are written.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// `[N,G]`, floating point.
+    Rows(&'a dyn RowSource),
+    List(List<'a>),
+}
+
+impl Source<'_> {
+    pub(super) fn extents(&self) -> Vec<usize> {
+        match self {
+            Source::Rows(rows) => vec![rows.rows(), rows.cols()],
+            Source::List(List::F32(values)) => vec![values.len()],
+            Source::List(List::I32(values)) => vec![values.len()],
+        }
+    }
+
+    /// Whether there are enough values to be streamed.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.extents().into_iter().fold(4, usize::saturating_mul) >= SMALLEST_STREAMED
+    }
+
+    /// The sides of the chunks of a large dataset.
+    pub(super) fn chunk_shape(&self) -> Vec<usize> {
+        match self {
+            Source::Rows(source) => {
+                let cols = source.cols().clamp(1, CHUNK_COLS);
+                vec![source.rows().clamp(1, (CHUNK_VALUES / cols).min(LONGEST_CHUNK_SIDE)), cols]
+            }
+            Source::List(_) => vec![LONGEST_CHUNK_SIDE],
+        }
+    }
+
+    /// Zeros of this type.
+    pub(super) fn zeros(&self, elements: usize) -> Data {
+        match self {
+            Source::Rows(_) | Source::List(List::F32(_)) => Data::F32(vec![0.0; elements]),
+            Source::List(List::I32(_)) => Data::I32(vec![0; elements]),
+        }
+    }
+
+    /// All values.
+    pub(super) fn read(&self) -> io::Result<Data> {
+        Ok(match self {
+            Source::Rows(source) => {
+                let mut values = vec![0.0; source.rows() * source.cols()];
+                source.read_rows(0..source.rows(), &mut values)?;
+                Data::F32(values)
+            }
+            Source::List(List::F32(values)) => Data::F32(values.to_vec()),
+            Source::List(List::I32(values)) => Data::I32(values.iter().map(|&value| value as i32).collect()),
+        })
+    }
+
+    /// Visits the chunks in the order of the grid. Chunks at the edges are as large as the others; what lies beyond the
+    /// dataset is 0.
+    fn for_each_chunk(&self, visit: &mut dyn FnMut(Chunk) -> io::Result<()>) -> io::Result<()> {
+        let shape = self.chunk_shape();
+        let bytes = shape.iter().product::<usize>() * 4;
+        match self {
+            Source::Rows(source) => {
+                let (cols, chunk_cols) = (source.cols(), shape.last().copied().unwrap_or(1));
+                source.for_each_block_of(shape.first().copied().unwrap_or(1), |_, block| {
+                    for first in (0..cols).step_by(chunk_cols) {
+                        let mut chunk = vec![0; bytes];
+                        for (places, row) in
+                            chunk.chunks_exact_mut(chunk_cols * 4).zip(block.chunks_exact(cols))
+                        {
+                            let row = row.get(first..cols.min(first + chunk_cols)).unwrap_or_default();
+                            put_values(places, row, f32::to_le_bytes);
+                        }
+                        visit(Chunk(chunk))?;
+                    }
+                    Ok(())
+                })
+            }
+            Source::List(List::F32(values)) => visit_list(values, bytes, f32::to_le_bytes, visit),
+            Source::List(List::I32(values)) => visit_list(values, bytes, u32::to_le_bytes, visit),
+        }
+    }
+}
+
+fn put_values<T: Copy>(places: &mut [u8], values: &[T], bytes: fn(T) -> [u8; 4]) {
+    for (place, &value) in places.as_chunks_mut().0.iter_mut().zip(values) {
+        *place = bytes(value);
+    }
+}
+
+fn visit_list<T: Copy>(
+    values: &[T],
+    chunk_bytes: usize,
+    bytes: fn(T) -> [u8; 4],
+    visit: &mut dyn FnMut(Chunk) -> io::Result<()>,
+) -> io::Result<()> {
+    values.chunks(chunk_bytes / 4).try_for_each(|part| {
+        let mut chunk = vec![0; chunk_bytes];
+        put_values(&mut chunk, part, bytes);
+        visit(Chunk(chunk))
+    })
+}
+
+/// Writes the chunks of the dataset at `path` and their index to `out`, whose position is `position`, and makes the
 /// dataset in `file`, which the library wrote with two empty chunks, name them. Returns the new position.
 pub(super) fn append(
     file: &mut [u8],
     path: &str,
-    source: &dyn RowSource,
+    source: Source<'_>,
+    compressor: &dyn ChunkCompressor,
     out: &mut (impl Write + Seek),
     position: u64,
 ) -> Result<u64, Hdf5Error> {
@@ -57,10 +204,10 @@ pub(super) fn append(
     };
     let places = Places::find(file, path).ok_or_else(|| failed(&"the dataset's header was not found"))?;
     let mut out = Counting { out, position };
-    let chunks = write_chunks(source, &mut out).map_err(|error| failed(&error))?;
+    let chunks = write_chunks(source, compressor, &mut out).map_err(|error| failed(&error))?;
     let index = write_index(&chunks, places.record_bytes, &mut out).map_err(|error| failed(&error))?;
     places
-        .patch(file, [source.rows() as u64, source.cols() as u64], index, page_bits(chunks.len()))
+        .patch(file, &source.extents(), index, page_bits(chunks.len()))
         .ok_or_else(|| failed(&"the dataset's header cannot be changed"))?;
     Ok(out.position)
 }
@@ -88,42 +235,28 @@ impl<W: Write + Seek> Counting<'_, W> {
     }
 }
 
-/// Address and length of each chunk, in the order of the grid. Chunks at the edges are as large as the others; what
-/// lies beyond the matrix is 0.
+/// Address and length of each chunk, in the order of the grid.
 fn write_chunks(
-    source: &dyn RowSource,
+    source: Source<'_>,
+    compressor: &dyn ChunkCompressor,
     out: &mut Counting<'_, impl Write + Seek>,
 ) -> io::Result<Vec<(u64, u64)>> {
-    let (chunk_rows, chunk_cols) = chunk_shape(source);
-    let cols = source.cols();
-    let mut chunks = Vec::new();
-    let mut shuffled = vec![0; chunk_rows * chunk_cols * 4];
-    source.for_each_block_of(chunk_rows, |_, block| {
-        for first in (0..cols).step_by(chunk_cols) {
-            shuffled.fill(0);
-            // Shuffled: the first bytes of all values, then all second bytes, and so on.
-            let (low, rest) = shuffled.split_at_mut(chunk_rows * chunk_cols);
-            let (second, rest) = rest.split_at_mut(chunk_rows * chunk_cols);
-            let (third, high) = rest.split_at_mut(chunk_rows * chunk_cols);
-            for (row, values) in block.chunks_exact(cols).enumerate() {
-                let values = values.get(first..cols.min(first + chunk_cols)).unwrap_or_default();
-                let places = row * chunk_cols..(row + 1) * chunk_cols;
-                let planes = [&mut *low, &mut *second, &mut *third, &mut *high];
-                for (byte, plane) in planes.into_iter().enumerate() {
-                    let plane = plane.get_mut(places.clone()).unwrap_or_default();
-                    for (place, value) in plane.iter_mut().zip(values) {
-                        *place = value.to_le_bytes()[byte];
-                    }
-                }
-            }
-            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(DEFLATE_LEVEL));
-            encoder.write_all(&shuffled)?;
-            let bytes = encoder.finish()?;
-            chunks.push((out.put(&bytes)?, bytes.len() as u64));
-        }
-        Ok(())
+    let at_once = compressor.chunks_at_once();
+    let mut places = Vec::new();
+    let mut write = |waiting: &mut Vec<Chunk>| {
+        compressor.deflate_all(waiting)?;
+        waiting.drain(..).try_for_each(|Chunk(bytes)| {
+            places.push((out.put(&bytes)?, bytes.len() as u64));
+            Ok(())
+        })
+    };
+    let mut waiting = Vec::new();
+    source.for_each_chunk(&mut |chunk| {
+        waiting.push(chunk);
+        if waiting.len() < at_once { Ok(()) } else { write(&mut waiting) }
     })?;
-    Ok(chunks)
+    write(&mut waiting)?;
+    Ok(places)
 }
 
 /// Bits of the number of records in a page of the index: there is one page.
@@ -162,8 +295,9 @@ fn write_index(
 struct Places {
     /// The header's first and last byte but for its checksum.
     header: (usize, usize),
-    /// The two extents.
+    /// The extents, and how many there are.
     extents: usize,
+    rank: usize,
     /// Bits of the index' pages, then its address.
     page_bits: usize,
     /// Bytes of a record of the index.
@@ -185,11 +319,9 @@ impl Places {
         }
         let header = Header::at(file, address)?;
         let message = |kind| header.messages(file).find(|message| message.kind == kind);
-        // Dataspace version 2 of two dimensions: version, rank, flags, type, extents.
+        // Dataspace version 2: version, rank, flags, type, extents.
         let dataspace = message(DATASPACE)?;
-        if file.get(dataspace.begin..dataspace.begin + 2)? != [2, 2] {
-            return None;
-        }
+        let &[2, rank @ 1..=2] = file.get(dataspace.begin..dataspace.begin + 2)? else { return None };
         // Layout version 4, chunked: it ends with the index' kind (3, Fixed Array), page bits and address.
         let layout = message(LAYOUT)?;
         let page_bits = layout.end.checked_sub(9)?;
@@ -204,14 +336,17 @@ impl Places {
         Some(Self {
             header: (address, header.end),
             extents: dataspace.begin + 4,
+            rank: usize::from(rank),
             page_bits,
             record_bytes: (13..=20).contains(&record_bytes).then_some(record_bytes)?,
         })
     }
 
-    fn patch(&self, file: &mut [u8], extents: [u64; 2], index: u64, page_bits: u8) -> Option<()> {
-        let extents = extents.map(u64::to_le_bytes);
-        file.get_mut(self.extents..self.extents + 16)?.copy_from_slice(extents.as_flattened());
+    fn patch(&self, file: &mut [u8], extents: &[usize], index: u64, page_bits: u8) -> Option<()> {
+        let places = file.get_mut(self.extents..self.extents + 8 * self.rank)?.as_chunks_mut().0;
+        for (place, &extent) in places.iter_mut().zip(extents) {
+            *place = (extent as u64).to_le_bytes();
+        }
         *file.get_mut(self.page_bits)? = page_bits;
         file.get_mut(self.page_bits + 1..self.page_bits + 9)?.copy_from_slice(&index.to_le_bytes());
         seal(file, self.header.0, self.header.1 + 4 - self.header.0)
@@ -380,7 +515,8 @@ mod tests {
     fn large_matrices_are_streamed_and_small_ones_are_not() {
         let [large, wide, small] =
             [(40_000, 33), (19, 70_000), (50, 33)].map(|(rows, cols)| Pattern { rows, cols });
-        assert!(is_streamed(&large) && is_streamed(&wide) && !is_streamed(&small));
+        let streamed = |source| Source::Rows(source).is_streamed();
+        assert!(streamed(&large) && streamed(&wide) && !streamed(&small));
         let bytes = written(&[("X", &large), ("layers/measured", &wide), ("layers/small", &small)]);
         let file = Hdf5File::from_bytes(bytes, Limits::default()).unwrap();
         assert!(holds(&file, "X", &large));
@@ -399,6 +535,68 @@ mod tests {
             let file = Hdf5File::from_bytes(written(&[("a/b/c", &source)]), Limits::default()).unwrap();
             prop_assert!(holds(&file, "a/b/c", &source));
         }
+    }
+
+    /// Compresses several chunks at a time, the last first.
+    struct Backwards(usize);
+
+    impl ChunkCompressor for Backwards {
+        fn chunks_at_once(&self) -> usize {
+            self.0
+        }
+
+        fn deflate_all(&self, chunks: &mut [Chunk]) -> io::Result<()> {
+            assert!(chunks.len() <= self.0.max(1));
+            chunks.iter_mut().rev().try_for_each(Chunk::deflate)
+        }
+    }
+
+    /// A file with both lists.
+    fn lists(floats: &[f32], integers: &[u32], compressor: &dyn ChunkCompressor) -> Vec<u8> {
+        let mut file = Hdf5Writer::new();
+        file.list("X/data", List::F32(floats)).unwrap();
+        file.list("X/indices", List::I32(integers)).unwrap();
+        file.attribute("X/data", "unit", Attribute::Text("counts".into())).unwrap();
+        file.dataset("last", &[1], Data::I32(vec![9])).unwrap();
+        let mut out = io::Cursor::new(Vec::new());
+        file.finish_to(&mut out, compressor).unwrap();
+        out.into_inner()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(6))]
+
+        #[test]
+        fn lists_read_back_the_same_whoever_compresses(
+            length in (SMALLEST_STREAMED / 4 - 2)..(SMALLEST_STREAMED / 4 + 200_000),
+            at_once in 0_usize..20,
+            seed in any::<u32>(),
+        ) {
+            let mixed = |place: u32| (place ^ seed).wrapping_mul(2_654_435_761) >> 12;
+            let floats: Vec<f32> = (0..length as u32).map(|place| (mixed(place) % 7) as f32).collect();
+            let integers: Vec<u32> = (0..length as u32).map(mixed).collect();
+            let bytes = lists(&floats, &integers, &InTurn);
+            prop_assert!(bytes == lists(&floats, &integers, &Backwards(at_once)));
+            let file = Hdf5File::from_bytes(bytes, Limits::default()).unwrap();
+            prop_assert!(file.read_f32("X/data").unwrap() == floats);
+            prop_assert!(file.read_u32("X/indices").unwrap() == integers);
+            prop_assert_eq!(file.shape("X/data").unwrap(), [length]);
+            let attributes = file.attributes("X/data").unwrap();
+            prop_assert_eq!(attributes["unit"].text(), Some("counts"));
+            prop_assert_eq!(file.read_i64("last").unwrap(), [9]);
+        }
+    }
+
+    #[test]
+    fn large_lists_are_shuffled_and_deflated_and_their_chunks_can_be_decoded_apart() {
+        let integers: Vec<u32> = (0..SMALLEST_STREAMED as u32 / 4).map(|place| place % 18_000).collect();
+        let bytes = lists(&[], &integers, &InTurn);
+        let file = Hdf5File::from_bytes(bytes, Limits::default()).unwrap();
+        let chunks = file.integer_chunks("X/indices").unwrap().unwrap();
+        assert!(chunks.shuffled && chunks.signed && chunks.width == 4);
+        assert_eq!(chunks.places.len(), integers.len().div_ceil(LONGEST_CHUNK_SIDE));
+        let stored: u64 = chunks.places.iter().map(|place| place.1).sum();
+        assert!(stored < SMALLEST_STREAMED as u64 / 2, "{stored}");
     }
 
     #[test]

@@ -3,7 +3,8 @@ use std::io::{Cursor, Seek, SeekFrom, Write};
 
 use hdf5_pure::{AttrValue, DatasetBuilder, EnumTypeBuilder, FileBuilder, GroupBuilder, make_i8_type};
 
-use super::{Attribute, Hdf5Error, stream};
+use super::stream::{self, ChunkCompressor, InTurn, List, Source};
+use super::{Attribute, Hdf5Error};
 use crate::expression::RowSource;
 
 /// Datasets of fewer bytes are stored as they are: compressing them saves nothing.
@@ -11,7 +12,7 @@ const SMALLEST_COMPRESSED: usize = 64 << 10;
 /// Bytes per chunk of a compressed dataset, before compression.
 const CHUNK_BYTES: usize = 512 << 10;
 /// Longest side of a chunk. The library writes longer sides in four bytes where three would do, which HDF5 2.0 refuses.
-const LONGEST_CHUNK_SIDE: usize = 0xFFFF;
+pub(super) const LONGEST_CHUNK_SIDE: usize = 0xFFFF;
 /// Deflate at its fastest: level 4 makes counts a third smaller and takes half as long again.
 pub(super) const DEFLATE_LEVEL: u32 = 1;
 
@@ -76,7 +77,7 @@ enum Node<'a> {
 
 enum Content<'a> {
     Held { shape: Vec<usize>, data: Data },
-    Rows(&'a dyn RowSource),
+    Unread(Source<'a>),
 }
 
 /// An HDF5 file under construction. Large numeric datasets are chunked, shuffled and deflated.
@@ -85,8 +86,8 @@ pub struct Hdf5Writer<'a> {
     root: GroupNode<'a>,
 }
 
-/// The large matrices of a file, by path, in the order in which the library met them.
-type Streamed<'a> = Vec<(String, &'a dyn RowSource)>;
+/// The large datasets of a file, by path, in the order in which the library met them.
+type Streamed<'a> = Vec<(String, Source<'a>)>;
 
 impl<'a> Hdf5Writer<'a> {
     /// An empty file.
@@ -138,7 +139,15 @@ impl<'a> Hdf5Writer<'a> {
     /// # Errors
     /// When something is at `path` already.
     pub fn rows(&mut self, path: &str, rows: &'a dyn RowSource) -> Result<(), Hdf5Error> {
-        self.add(path, Content::Rows(rows))
+        self.add(path, Content::Unread(Source::Rows(rows)))
+    }
+
+    /// Adds a list that is written from where it is. Groups above it are created where needed.
+    ///
+    /// # Errors
+    /// When something is at `path` already.
+    pub fn list(&mut self, path: &str, list: List<'a>) -> Result<(), Hdf5Error> {
+        self.add(path, Content::Unread(Source::List(list)))
     }
 
     fn add(&mut self, path: &str, content: Content<'a>) -> Result<(), Hdf5Error> {
@@ -159,16 +168,20 @@ impl<'a> Hdf5Writer<'a> {
     /// be read.
     pub fn finish(self) -> Result<Vec<u8>, Hdf5Error> {
         let mut out = Cursor::new(Vec::new());
-        self.finish_to(&mut out)?;
+        self.finish_to(&mut out, &InTurn)?;
         Ok(out.into_inner())
     }
 
-    /// Writes the file from the start of `out` on. Memory holds everything but the large matrices of
-    /// [`Hdf5Writer::rows`], of which it holds some rows.
+    /// Writes the file from the start of `out` on. Memory holds everything but what is large of [`Hdf5Writer::rows`] and
+    /// [`Hdf5Writer::list`], of which it holds some chunks.
     ///
     /// # Errors
     /// As [`Hdf5Writer::finish`], and when `out` cannot be written.
-    pub fn finish_to(self, out: &mut (impl Write + Seek)) -> Result<(), Hdf5Error> {
+    pub fn finish_to(
+        self,
+        out: &mut (impl Write + Seek),
+        compressor: &dyn ChunkCompressor,
+    ) -> Result<(), Hdf5Error> {
         let mut file = FileBuilder::new();
         let mut streamed = Vec::new();
         for (name, value) in self.root.attributes {
@@ -189,7 +202,7 @@ impl<'a> Hdf5Writer<'a> {
         let mut bytes = file.finish().map_err(|error| write_error("/", &error))?;
         let mut end = bytes.len() as u64;
         for (path, source) in &streamed {
-            end = stream::append(&mut bytes, path, *source, out, end)?;
+            end = stream::append(&mut bytes, path, *source, compressor, out, end)?;
         }
         if !streamed.is_empty() {
             stream::set_end_of_file(&mut bytes, end).ok_or_else(|| write_error("/", &"no superblock"))?;
@@ -256,20 +269,19 @@ fn fill_dataset<'a>(
 ) -> Result<(), Hdf5Error> {
     match content {
         Content::Held { shape, data } => fill_held(builder, &shape, data, path)?,
-        Content::Rows(rows) if stream::is_streamed(rows) => {
-            let (chunk_rows, chunk_cols) = stream::chunk_shape(rows);
-            let extents = [chunk_rows as u64, 2 * chunk_cols as u64];
-            builder.with_f32_data(&vec![0.0; 2 * chunk_rows * chunk_cols]).with_shape(&extents);
-            builder
-                .with_chunks(&[chunk_rows as u64, chunk_cols as u64])
-                .with_deflate(DEFLATE_LEVEL)
-                .with_shuffle();
-            streamed.push((path.to_owned(), rows));
+        Content::Unread(source) if source.is_streamed() => {
+            let mut two_chunks = source.chunk_shape();
+            let chunk: Vec<u64> = two_chunks.iter().map(|&side| side as u64).collect();
+            if let Some(last) = two_chunks.last_mut() {
+                *last *= 2;
+            }
+            fill_held(builder, &two_chunks, source.zeros(two_chunks.iter().product()), path)?;
+            builder.with_chunks(&chunk).with_deflate(DEFLATE_LEVEL).with_shuffle();
+            streamed.push((path.to_owned(), source));
         }
-        Content::Rows(rows) => {
-            let mut values = vec![0.0; rows.rows() * rows.cols()];
-            rows.read_rows(0..rows.rows(), &mut values).map_err(|error| write_error(path, &error))?;
-            fill_held(builder, &[rows.rows(), rows.cols()], Data::F32(values), path)?;
+        Content::Unread(source) => {
+            let values = source.read().map_err(|error| write_error(path, &error))?;
+            fill_held(builder, &source.extents(), values, path)?;
         }
     }
     for (name, value) in attributes {

@@ -6,6 +6,7 @@ use crate::bundle::{BundleMetadata, HeldOut, HeldOutLevel, Provenance, SlideDige
 use crate::coordinates::um_from_px;
 use crate::expression::{GeneStatistics, Matrix, Normalization};
 use crate::gene_panel::GenePanel;
+use crate::hdf5::InTurn;
 use crate::level::{LevelGeometry, PerLevel};
 use crate::metrics::LevelScores;
 use crate::model::MagNetConfig;
@@ -150,7 +151,7 @@ fn anndata_holds_values_places_and_provenance() {
 fn reread(map: &PredictedMap<'_>) -> AnnData {
     let image = SlideImage::new(20, 10, (0..600).map(|byte| byte as u8).collect(), 2.0).unwrap();
     let mut out = std::io::Cursor::new(Vec::new());
-    map.anndata(&[("hires", &image)]).unwrap().write(&mut out).unwrap();
+    map.anndata(&[("hires", &image)]).unwrap().write(&mut out, &InTurn).unwrap();
     AnnData::read(out.into_inner()).unwrap()
 }
 

@@ -1,22 +1,24 @@
 //! What every reader of a foreign format ends with: the checked slide, written whole or not at all, and its summary.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use magnet_core::GenePanel;
 use magnet_core::anndata::{AnnData, Annotation, AxisTable, Column, Values};
 use magnet_core::coordinates::SlidePx;
 use magnet_core::expression::CountMatrix;
-use rayon::prelude::*;
 use serde::Serialize;
 
 use super::metadata::{Metadata, ValueKind};
 use super::validate::{self, Frame};
 use super::{IMAGE_EXTENSIONS, image_extension, image_size_px};
+use crate::deflate::AllThreads;
 use crate::error::InputError;
-use crate::files::{Overwrite, place_atomic, sha256_file, write_atomic};
+use crate::files::{Overwrite, place_atomic, sha256_file, write_atomic, write_atomic_with};
 
 /// What is expected of the name of a new slide.
 const NOT_TAKEN: &str = "slides that are not in the dataset yet (--overwrite replaces them)";
@@ -122,20 +124,16 @@ impl NewSlide {
         let paths = SlidePaths::new(out, &id, &self.image)?;
         paths.refuse_existing(overwrite)?;
 
-        let files: Vec<&PathBuf> = self.sources.iter().chain([&self.image]).collect();
-        let digest = |source: &&PathBuf| {
-            let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok((name, sha256_file(source)?))
-        };
-        let sources: BTreeMap<String, String> = files.par_iter().map(digest).collect::<Result<_>>()?;
-        let metadata = Metadata {
+        let image = self.image.clone();
+        let files: Vec<PathBuf> = self.sources.iter().chain([&image]).cloned().collect();
+        let mut metadata = Metadata {
             id: id.clone(),
             technology: Some(self.technology.to_owned()),
             patient: self.patient.clone(),
             pixel_size_um: self.um_per_px,
             pixel_size_origin: self.um_per_px_origin.clone(),
             bin_um: self.bin_um,
-            sources,
+            sources: BTreeMap::new(),
             prepared_by: Some(format!("magnet-native {}", env!("CARGO_PKG_VERSION"))),
             values: self.values,
             off_tissue: self.off_tissue,
@@ -151,10 +149,23 @@ impl NewSlide {
             dropped: self.dropped.clone(),
             notes: self.notes.clone(),
         };
-        let metadata_json = serde_json::to_vec_pretty(&metadata)?;
-        let image = self.image.clone();
-        let counts = self.into_anndata(&metadata).write().with_context(|| format!("slide {id}"))?;
-        paths.put(&image, &metadata_json, &counts)?;
+        let data = self.into_anndata(&metadata);
+        thread::scope(|scope| {
+            // Threads of their own: those of the pool compress in the meantime.
+            let digests: Vec<_> = files.iter().map(|file| scope.spawn(|| sha256_file(file))).collect();
+            let write_counts = |out: &mut BufWriter<&mut File>| -> Result<()> {
+                data.write_to(out, &AllThreads).with_context(|| format!("slide {id}"))
+            };
+            let metadata_json = || {
+                for (file, digest) in files.iter().zip(digests) {
+                    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let digest = digest.join().map_err(|_| anyhow!("{}: no digest", file.display()))??;
+                    metadata.sources.insert(name, digest);
+                }
+                Ok(serde_json::to_vec_pretty(&metadata)?)
+            };
+            paths.put(&image, metadata_json, write_counts)
+        })?;
         Ok(summary)
     }
 
@@ -249,17 +260,29 @@ impl SlidePaths {
         }
     }
 
-    fn put(&self, image: &Path, metadata: &[u8], counts: &[u8]) -> Result<()> {
-        // The old slide goes first, so that no mixture of old and new files is ever a slide.
-        for old in [&self.counts, &self.metadata].into_iter().chain(&self.other_images) {
-            if old.exists() {
-                fs::remove_file(old).with_context(|| format!("cannot replace {}", old.display()))?;
+    /// The counts are complete before an old slide goes, and get their name last.
+    fn put(
+        &self,
+        image: &Path,
+        metadata: impl FnOnce() -> Result<Vec<u8>>,
+        write_counts: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
+    ) -> Result<()> {
+        let mut begun = false;
+        let written = write_atomic_with(&self.counts, Overwrite::Yes, |out| {
+            write_counts(out)?;
+            out.flush().with_context(|| format!("cannot write {}", self.counts.display()))?;
+            let metadata = metadata()?;
+            begun = true;
+            // The old slide goes first, so that no mixture of old and new files is ever a slide.
+            for old in [&self.counts, &self.metadata].into_iter().chain(&self.other_images) {
+                if old.exists() {
+                    fs::remove_file(old).with_context(|| format!("cannot replace {}", old.display()))?;
+                }
             }
-        }
-        let written = place_atomic(image, &self.image, Overwrite::Yes)
-            .and_then(|()| write_atomic(&self.metadata, metadata, Overwrite::Yes))
-            .and_then(|()| write_atomic(&self.counts, counts, Overwrite::Yes));
-        if written.is_err() {
+            place_atomic(image, &self.image, Overwrite::Yes)?;
+            write_atomic(&self.metadata, &metadata, Overwrite::Yes)
+        });
+        if written.is_err() && begun {
             fs::remove_file(&self.metadata).ok();
             // The source itself may be the dataset's image already.
             if image.canonicalize().ok() != self.image.canonicalize().ok() {

@@ -12,6 +12,7 @@ use magnet_core::metrics::Evaluation;
 use magnet_core::predict::{Places, centers_px};
 
 use super::{EvaluatedSlide, Scores};
+use crate::deflate::AllThreads;
 use crate::model_file::{ModelFile, PROGRAM};
 
 /// Writes `scores.json`, `genes.csv` and one `<slide>.<level>.h5ad` per slide and level; returns their names.
@@ -99,6 +100,6 @@ fn write_anndata(path: &Path, model: &ModelFile, slide: &EvaluatedSlide, level: 
     annotate(&mut data.uns, "magnet/measured", Annotation::Text(note));
     annotate(&mut data.uns, "magnet/counts_sha256", Annotation::Text(slide.counts_sha256.clone()));
     let mut out = BufWriter::new(File::create(path)?);
-    data.write(&mut out)?;
+    data.write(&mut out, &AllThreads)?;
     Ok(out.flush()?)
 }

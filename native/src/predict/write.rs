@@ -17,6 +17,7 @@ use magnet_core::slide::PatchReader;
 
 use crate::cli::PredictFormat;
 use crate::console::Console;
+use crate::deflate::AllThreads;
 
 /// Genes whose values are in memory at a time while they are drawn.
 const GENES_AT_ONCE: usize = 16;
@@ -64,7 +65,7 @@ pub(super) fn write(
                 PredictFormat::Png => {}
                 PredictFormat::H5ad => {
                     let (hires, lowres) = (slide.thumbnail(HIRES_SIDE_PX)?, slide.thumbnail(LOWRES_SIDE_PX)?);
-                    map.anndata(&[("hires", &hires), ("lowres", &lowres)])?.write(&mut out)?;
+                    map.anndata(&[("hires", &hires), ("lowres", &lowres)])?.write(&mut out, &AllThreads)?;
                 }
                 PredictFormat::Csv => map.write_csv(&mut out)?,
                 PredictFormat::Parquet => parquet_table::write(map, &mut out)?,

@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use magnet_core::Level;
 use magnet_core::coordinates::{SlidePx, SlideUm, um_from_px};
+use magnet_core::hdf5::InTurn;
 use magnet_core::heatmap::{ColorMap, ValueRange};
 use magnet_core::map::{HIRES_SIDE_PX, LOWRES_SIDE_PX, MapStyle, PredictedMap, SlideRegion, gene_file_name};
 use magnet_core::slide::PatchReader;
@@ -117,7 +118,8 @@ pub(super) fn export(
             // A picture in this format starts where the slide does, which a region's does not.
             let data = map.anndata(if map.region.is_some() { &[] } else { &images });
             let mut out = Cursor::new(Vec::new());
-            data.map_err(|error| internal(&error))?.write(&mut out).map_err(|error| internal(&error))?;
+            let data = data.map_err(|error| internal(&error))?;
+            data.write(&mut out, &InTurn).map_err(|error| internal(&error))?;
             file(whole("h5ad"), "application/x-hdf5", out.into_inner())
         }
         ExportKind::Provenance => {
