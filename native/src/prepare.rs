@@ -67,6 +67,10 @@ fn auto(args: &PrepareAutoArgs, console: &Console) -> Result<()> {
         let wanted = "the folder of the prepared dataset";
         args.out.clone().ok_or_else(|| InputError::in_flag("--out", "value", wanted, "nothing"))
     };
+    if !matches!(found.source, Source::H5ad) {
+        unused("--library", args.library.is_some());
+        unused("--layer", args.layer.is_some());
+    }
     let summary = match found.source {
         Source::Hest => {
             let given =
@@ -94,13 +98,17 @@ fn auto(args: &PrepareAutoArgs, console: &Console) -> Result<()> {
                 InputError::in_flag("--image", "value", "the full-resolution image", "nothing")
             })?;
             let (pixel_size_um, bin_um) = (args.mpp, args.bin_um);
-            let options = H5adOptions {
+            let mut options = H5adOptions {
                 id,
                 pixel_size_um,
                 bin_um,
+                library: args.library.clone(),
                 overwrite,
                 ..H5adOptions::new(input, image, out()?)
             };
+            if let Some(layer) = &args.layer {
+                options.layer.clone_from(layer);
+            }
             options.run()?
         }
     };

@@ -120,8 +120,10 @@ pub fn open_slide(path: &Path, mpp: Option<f64>, console: &Console) -> Result<Op
     let mut slide = match pyramid {
         Some(Ok(slide)) if stays_on_disk(&slide) => slide,
         pyramid => match (decode_file(path), pyramid) {
-            (Ok(decoded), _) => {
-                let um_per_px = pixel_size(path, mpp, decoded.embedded_um_per_px, console)?;
+            (Ok(decoded), pyramid) => {
+                let described = pyramid.and_then(Result::ok).and_then(|slide| slide.embedded_pixel_size());
+                let embedded = described.map(|size| size.um_per_px).or(decoded.embedded_um_per_px);
+                let um_per_px = pixel_size(path, mpp, embedded, console)?;
                 let slide = decoded.into_slide(um_per_px).with_context(named)?;
                 return Ok(OpenedSlide { reader: Arc::new(slide), um_per_px, path: path_buf });
             }
@@ -243,7 +245,7 @@ fn pixel_size(path: &Path, mpp: Option<f64>, embedded: Option<f64>, console: &Co
             path,
             "pixel size",
             "--mpp UM_PER_PX (scanner's protocol, or the slide viewer's properties: 20x is often about 0.5, 40x \
-             about 0.25; for Space Ranger spot_diameter_fullres of scalefactors_json.json is 55 µm)",
+             about 0.25; `prepare visium` works it out from the array)",
             "no pixel size in the image",
         )
         .into()),

@@ -138,7 +138,7 @@ pub struct PrepareH5adArgs {
     /// Full-resolution image
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
-    /// Size of an image pixel, µm; from the file's scale factors when left out
+    /// Size of an image pixel, µm; from Visium's array coordinates or the file's scale factors when left out
     #[arg(long, value_name = "UM_PER_PX")]
     pub mpp: Option<f64>,
     /// Side or diameter of a measured bin, µm; from the file when left out (55 for Visium, 100 for ST arrays)
@@ -202,6 +202,12 @@ pub struct PrepareAutoArgs {
     /// Bin size, µm: which to take of Visium HD, and what a bin of an AnnData file measures
     #[arg(long, value_name = "UM")]
     pub bin_um: Option<f64>,
+    /// Sample of an AnnData file that holds several
+    #[arg(long, value_name = "NAME")]
+    pub library: Option<String>,
+    /// Matrix of an AnnData file: X, raw/X, or the name of a layer
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
     /// Folder of the prepared dataset; a HEST-1k folder needs none
     #[arg(long, value_name = "DATASET")]
     pub out: Option<PathBuf>,

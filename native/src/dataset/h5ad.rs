@@ -12,7 +12,7 @@ use super::library_scale::{LibraryScale, number};
 use super::metadata::ValueKind;
 use super::prepare::{Dropped, NewSlide, Summary, check_id, check_mpp, refuse_existing_ids};
 use super::tenx_matrix::GENE_EXPRESSION;
-use super::visium::{SPOT_UM, STATED_SPOTS_UM};
+use super::visium::{SPOT_UM, STATED_SPOT_UM, pixel_size_of_array};
 use super::{genes_of, rows_on_tissue, validate};
 use crate::error::InputError;
 use crate::files::Overwrite;
@@ -21,6 +21,9 @@ use crate::files::Overwrite;
 const SPATIAL_KEYS: [&str; 3] = ["spatial", "X_spatial", "spatial_fullres"];
 /// Columns of `obs` that name the sample of each observation, in order.
 const LIBRARY_COLUMNS: [&str; 4] = ["library_id", "sample_id", "sample", "library"];
+
+/// Fewest spots whose places tell the pitch of the array.
+const FEWEST_FITTED: usize = 7;
 
 /// Which image's pixels the coordinates of a file count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,7 +48,7 @@ pub struct H5adOptions {
     pub out: PathBuf,
     /// Name of the slide; the sample's or the file's when `None`.
     pub id: Option<String>,
-    /// Size of a pixel in µm; from the file's scale factors when `None`.
+    /// Size of a pixel in µm; from the array's pitch or the file's scale factors when `None`.
     pub pixel_size_um: Option<f64>,
     /// Side or diameter of a measured bin in µm; from the file when `None`.
     pub bin_um: Option<f64>,
@@ -120,11 +123,19 @@ impl H5adOptions {
         let scale = LibraryScale::read(data, library.name.as_deref()).with_context(named)?;
         let mut notes = Vec::new();
         let bin_um = self.bin_um(data, &scale, &mut notes)?;
-        let (um_per_px, um_per_px_origin) = self.pixel_size(data, &scale, bin_um, &mut notes)?;
         let mut centers_px = self.coordinates(data, observations)?;
         self.to_full_resolution(&mut centers_px, &scale)?;
 
         let (rows, mut dropped) = self.rows(&obs, &library);
+        let is_visium = scale.is_visium || bin_um == SPOT_UM;
+        let pitch = if is_visium { self.pitch(&obs, &rows, &centers_px) } else { None };
+        let (um_per_px, um_per_px_origin) = self.pixel_size(
+            data,
+            &scale,
+            pitch,
+            if is_visium { STATED_SPOT_UM } else { bin_um },
+            &mut notes,
+        )?;
         let counts = data.matrix(&path, (observations, var.names.len())).with_context(named)?.into_sparse();
         let counts = if rows.len() == observations { counts } else { counts.select_rows(&rows) };
         let (var, counts) = match other_features(&var) {
@@ -298,11 +309,31 @@ impl H5adOptions {
         Err(InputError::in_flag("--bin-um", "value", expected, "nothing, and the file does not say").into())
     }
 
+    /// µm per pixel by the pitch of Visium's array, where the file says which spots these are and they follow it.
+    fn pitch(&self, obs: &AxisTable, rows: &[usize], centers_px: &[SlidePx]) -> Option<(f64, String)> {
+        let (Some(Column::Integers(array_rows)), Some(Column::Integers(array_cols))) =
+            (obs.column("array_row"), obs.column("array_col"))
+        else {
+            return None;
+        };
+        let spot = |&row: &usize| {
+            let place = |values: &[i64]| i32::try_from(*values.get(row)?).ok();
+            Some((place(array_rows)?, place(array_cols)?, *centers_px.get(row)?))
+        };
+        let spots: Vec<_> = rows.iter().filter_map(spot).collect();
+        if spots.len() < FEWEST_FITTED {
+            return None;
+        }
+        pixel_size_of_array(&self.input, spots.into_iter()).ok()
+    }
+
+    /// `stated_spot_um` is what `spot_diameter_fullres` measures.
     fn pixel_size(
         &self,
         data: &AnnDataFile<'_>,
         scale: &LibraryScale,
-        bin_um: f64,
+        pitch: Option<(f64, String)>,
+        stated_spot_um: f64,
         notes: &mut Vec<String>,
     ) -> Result<(f64, String)> {
         let ours = data.annotation("uns/magnet/pixel_size_um").ok().flatten().as_ref().and_then(number);
@@ -311,12 +342,11 @@ impl H5adOptions {
             .or_else(|| {
                 Some((scale.number("microns_per_pixel")?, format!("{}/microns_per_pixel", scale.path)))
             })
+            .or(pitch)
             .or_else(|| {
                 let diameter_px = scale.number("spot_diameter_fullres")?;
-                // Space Ranger states a theoretical spot of 65 µm for Visium, and the bin itself otherwise.
-                let spot_um = if scale.is_visium { STATED_SPOTS_UM.first().copied()? } else { bin_um };
-                let origin = format!("{}/spot_diameter_fullres as {spot_um} µm", scale.path);
-                Some((spot_um / diameter_px, origin))
+                let origin = format!("{}/spot_diameter_fullres as {stated_spot_um} µm", scale.path);
+                Some((stated_spot_um / diameter_px, origin))
             });
         match (self.pixel_size_um, stated) {
             (Some(um), stated) => {

@@ -122,6 +122,27 @@ fn scale_factors_of_the_file_give_the_pixel_size() {
     let summary = visium.run(&H5adOptions { bin_um: None, ..none(&visium) }).unwrap();
     assert_eq!((summary.slides[0].pixel_size_um, summary.slides[0].bin_um), (0.5, 55.0));
 
+    // The pitch of the array goes before it, in whatever unit a file has it.
+    let mut array = Example::new().scaled("spot_diameter_fullres", 130.0);
+    let places: Vec<(i64, i64)> =
+        (0..4).flat_map(|row| (0..4).map(move |col| (row, 2 * col + row % 2))).collect();
+    let spots = places.len();
+    array.data.x = Values::Dense(Matrix::new(spots, 2, vec![1.0; 2 * spots]).unwrap());
+    array.data.var = AxisTable::from_names(vec!["A".into(), "B".into()]);
+    array.data.layers.clear();
+    array.data.obs = AxisTable::from_names((0..spots).map(|spot| format!("spot-{spot}")).collect());
+    let columns = [
+        ("array_row", places.iter().map(|place| place.0).collect::<Vec<_>>()),
+        ("array_col", places.iter().map(|place| place.1).collect()),
+    ];
+    array.data.obs.columns = columns.map(|(name, values)| (name.to_owned(), Column::Integers(values))).into();
+    let (half, row) = (4.0, 4.0 * 3.0_f64.sqrt());
+    let center = |&(r, c): &(i64, i64)| SlidePx { x: 4.0 + c as f64 * half, y: 4.0 + r as f64 * row };
+    array.data.spatial = Some(places.iter().map(center).collect());
+    let summary = array.run(&H5adOptions { bin_um: Some(55.0), ..none(&array) }).unwrap();
+    assert!((summary.slides[0].pixel_size_um - 12.5).abs() < 1e-9, "{}", summary.slides[0]);
+    assert!(summary.slides[0].pixel_size_origin.contains("pitch"), "{}", summary.slides[0]);
+
     let bare = Example::new();
     assert!(bare.error(&none(&bare)).contains("--mpp: value: expected the size of a full-resolution pixel"));
     assert!(bare.error(&H5adOptions { bin_um: None, ..bare.options() }).contains("--bin-um: value"));

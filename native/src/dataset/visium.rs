@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use magnet_core::anndata::Column;
-use magnet_core::coordinates::SlideUm;
+use magnet_core::coordinates::{SlidePx, SlideUm};
 
 use super::array_fit;
 use super::metadata::ValueKind;
@@ -19,9 +19,9 @@ use crate::files::Overwrite;
 pub(super) const SPOT_UM: f64 = 55.0;
 /// Distance between neighbouring spots of the array, in µm, in each direction of its hexagons.
 const PITCH_UM: f64 = 100.0;
-/// Space Ranger's `spot_diameter_fullres` is the diameter of a theoretical spot of 65 µm; of one of 55 µm in files that
-/// other tools wrote.
-pub(super) const STATED_SPOTS_UM: [f64; 2] = [65.0, 55.0];
+/// Space Ranger's `spot_diameter_fullres` is the diameter of a theoretical spot of 65 µm; in files that other tools
+/// wrote it may be the spot's own.
+pub(super) const STATED_SPOT_UM: f64 = 65.0;
 /// Relative difference up to which two ways to the pixel size agree.
 const AGREEMENT: f64 = 0.05;
 /// The positions table, by age.
@@ -126,9 +126,21 @@ pub(super) fn positions_file(spatial: &Path) -> Result<PathBuf, InputError> {
 
 /// Where a spot of the array lies, in µm: rows are half a pitch apart along `x`, and columns are counted in half
 /// pitches.
-fn array_um(position: &BinPosition) -> SlideUm {
+fn array_um(row: i32, column: i32) -> SlideUm {
     let row_um = PITCH_UM * 3.0_f64.sqrt() / 2.0;
-    SlideUm { x: f64::from(position.array_col) * PITCH_UM / 2.0, y: f64::from(position.array_row) * row_um }
+    SlideUm { x: f64::from(column) * PITCH_UM / 2.0, y: f64::from(row) * row_um }
+}
+
+/// µm per pixel and where it comes from: the pitch of the array, of spots given by row, column and place.
+///
+/// # Errors
+/// When the spots do not follow the array.
+pub(super) fn pixel_size_of_array(
+    file: &Path,
+    spots: impl Iterator<Item = (i32, i32, SlidePx)>,
+) -> Result<(f64, String), InputError> {
+    let points: Vec<_> = spots.map(|(row, column, center)| (array_um(row, column), center)).collect();
+    array_fit::pixel_size(file, &points, PITCH_UM, "spots")
 }
 
 /// µm per pixel and where it comes from: the one given, or the one of the array's pitch. All statements must agree.
@@ -139,8 +151,8 @@ fn pixel_size(
     scale: &Scalefactors,
     notes: &mut Vec<String>,
 ) -> Result<(f64, String), InputError> {
-    let points: Vec<_> = positions.iter().map(|position| (array_um(position), position.center_px)).collect();
-    let fitted = array_fit::pixel_size(path, &points, PITCH_UM, "spots");
+    let spots = positions.iter().map(|spot| (spot.array_row, spot.array_col, spot.center_px));
+    let fitted = pixel_size_of_array(path, spots);
     let agree = |a: f64, b: f64| (a / b - 1.0).abs() <= AGREEMENT;
     let (um_per_px, origin) = match (given, fitted) {
         (None, fitted) => fitted?,
@@ -150,7 +162,7 @@ fn pixel_size(
         }
         (Some(um), _) => (um, "given with --mpp".to_owned()),
     };
-    let stated = STATED_SPOTS_UM.map(|spot_um| spot_um / scale.spot_diameter_fullres);
+    let stated = [STATED_SPOT_UM, SPOT_UM].map(|spot_um| spot_um / scale.spot_diameter_fullres);
     if !stated.iter().any(|&stated| agree(stated, um_per_px)) {
         notes.push(format!(
             "spot_diameter_fullres {:.2} px would be a spot of {:.0} µm, not the 65 (or 55) µm expected of Space Ranger",

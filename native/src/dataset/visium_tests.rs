@@ -35,7 +35,7 @@ impl Run {
                 array_col: col,
                 center_px: SlidePx { x: 0.0, y: 0.0 },
             };
-            let um = array_um(&array);
+            let um = array_um(array.array_row, array.array_col);
             // The array lies mirrored in the image, as it does when the slide was turned over.
             let center_px = SlidePx { x: 900.0 - um.x * SCALE, y: 100.0 + um.y * SCALE };
             BinPosition { center_px, ..array }

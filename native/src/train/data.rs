@@ -240,7 +240,10 @@ pub fn lay_out(
     let expected = model.levels.bin.tile_um;
     if ((slide.bin_um - expected) / expected).abs() > BIN_SIZE_TOLERANCE {
         let field = format!("slide {}, bin size", slide.id);
-        let expected = format!("{expected} µm (model.levels.bin.tile_um)");
+        let expected = format!(
+            "{expected} µm (model.levels.bin.tile_um; another --preset, or --set model.levels.bin.tile_um={})",
+            slide.bin_um
+        );
         return Err(InputError::in_flag("--data", field, expected, format!("{} µm", slide.bin_um)).into());
     }
     let named = || format!("slide {}", slide.id);
