@@ -25,10 +25,10 @@ use crate::files::Overwrite;
 /// If a source file is wrong, a slide is there already, or the dataset cannot be written.
 pub fn run(command: &PrepareCommand, console: &Console) -> Result<()> {
     match command {
-        PrepareCommand::St(args) => tell(&st(args).run()?, &args.out, console),
-        PrepareCommand::Visium(args) => tell(&visium(args).run()?, &args.out, console),
-        PrepareCommand::VisiumHd(args) => tell(&visium_hd(args).run()?, &args.out, console),
-        PrepareCommand::H5ad(args) => tell(&h5ad(args).run()?, &args.out, console),
+        PrepareCommand::St(args) => tell(&st(args).run()?, &args.dataset.out, console),
+        PrepareCommand::Visium(args) => tell(&visium(args).run()?, &args.dataset.out, console),
+        PrepareCommand::VisiumHd(args) => tell(&visium_hd(args).run()?, &args.dataset.out, console),
+        PrepareCommand::H5ad(args) => tell(&h5ad(args).run()?, &args.dataset.out, console),
         PrepareCommand::Hest(args) => hest(args.input.clone(), args.samples.clone(), console),
         PrepareCommand::Auto(args) => auto(args, console),
     }
@@ -118,10 +118,10 @@ fn auto(args: &PrepareAutoArgs, console: &Console) -> Result<()> {
 fn st(args: &PrepareStArgs) -> StOptions {
     StOptions {
         input: args.input.clone(),
-        out: args.out.clone(),
+        out: args.dataset.out.clone(),
         samples: args.samples.clone(),
         pixel_size_um: args.mpp,
-        overwrite: Overwrite::from(args.overwrite),
+        overwrite: Overwrite::from(args.dataset.overwrite),
     }
 }
 
@@ -129,11 +129,11 @@ fn visium(args: &PrepareVisiumArgs) -> VisiumOptions {
     VisiumOptions {
         input: args.input.clone(),
         image: args.image.clone(),
-        out: args.out.clone(),
+        out: args.dataset.out.clone(),
         id: args.id.clone(),
         pixel_size_um: args.mpp,
         off_tissue: args.keep_off_tissue,
-        overwrite: Overwrite::from(args.overwrite),
+        overwrite: Overwrite::from(args.dataset.overwrite),
     }
 }
 
@@ -141,11 +141,11 @@ fn visium_hd(args: &PrepareVisiumHdArgs) -> VisiumHdOptions {
     VisiumHdOptions {
         input: args.input.clone(),
         image: args.image.clone(),
-        out: args.out.clone(),
+        out: args.dataset.out.clone(),
         bin_um: args.bin_um,
         id: args.id.clone(),
         off_tissue: args.keep_off_tissue,
-        overwrite: Overwrite::from(args.overwrite),
+        overwrite: Overwrite::from(args.dataset.overwrite),
     }
 }
 
@@ -165,7 +165,7 @@ fn h5ad(args: &PrepareH5adArgs) -> H5adOptions {
         library_key: args.library_key.clone(),
         allow_normalized: args.allow_normalized,
         off_tissue: args.keep_off_tissue,
-        overwrite: Overwrite::from(args.overwrite),
-        ..H5adOptions::new(args.input.clone(), args.image.clone(), args.out.clone())
+        overwrite: Overwrite::from(args.dataset.overwrite),
+        ..H5adOptions::new(args.input.clone(), args.image.clone(), args.dataset.out.clone())
     }
 }

@@ -31,12 +31,7 @@ impl IntegerChunks {
     /// When the stored bytes are damaged, or a value is negative or larger.
     pub fn decode_u32(&self, stored: &[u8], scratch: &mut Vec<u8>, out: &mut [u32]) -> Result<(), Hdf5Error> {
         self.inflate(stored, scratch)?;
-        if let Some(planes) = self.low_planes(scratch, out.len()) {
-            for ((((slot, a), b), c), d) in
-                out.iter_mut().zip(planes[0]).zip(planes[1]).zip(planes[2]).zip(planes[3])
-            {
-                *slot = u32::from_le_bytes([*a, *b, *c, *d]);
-            }
+        if self.take_low(scratch, out, |value| value) {
             return Ok(());
         }
         for (at, slot) in out.iter_mut().enumerate() {
@@ -56,18 +51,23 @@ impl IntegerChunks {
     /// When the stored bytes are damaged.
     pub fn decode_f32(&self, stored: &[u8], scratch: &mut Vec<u8>, out: &mut [f32]) -> Result<(), Hdf5Error> {
         self.inflate(stored, scratch)?;
-        if let Some(planes) = self.low_planes(scratch, out.len()) {
-            for ((((slot, a), b), c), d) in
-                out.iter_mut().zip(planes[0]).zip(planes[1]).zip(planes[2]).zip(planes[3])
-            {
-                *slot = u32::from_le_bytes([*a, *b, *c, *d]) as f32;
-            }
+        if self.take_low(scratch, out, |value| value as f32) {
             return Ok(());
         }
         for (at, slot) in out.iter_mut().enumerate() {
             *slot = self.element(scratch, at) as f32;
         }
         Ok(())
+    }
+
+    /// Fills `out` from the four low bytes of each element, where those are all that it has; says whether they are.
+    fn take_low<T>(&self, raw: &[u8], out: &mut [T], convert: impl Fn(u32) -> T) -> bool {
+        let Some(planes) = self.low_planes(raw, out.len()) else { return false };
+        let bytes = planes[0].iter().zip(planes[1]).zip(planes[2]).zip(planes[3]);
+        for (slot, (((a, b), c), d)) in out.iter_mut().zip(bytes) {
+            *slot = convert(u32::from_le_bytes([*a, *b, *c, *d]));
+        }
+        true
     }
 
     fn damaged(&self, reason: String) -> Hdf5Error {

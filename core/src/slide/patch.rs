@@ -23,6 +23,12 @@ pub struct PxWindow {
 }
 
 impl PxWindow {
+    /// The square of a side, in pixels, around a point.
+    pub fn around(center: SlidePx, side_px: f64) -> Self {
+        let half = side_px / 2.0;
+        Self { left: center.x - half, top: center.y - half, width: side_px, height: side_px }
+    }
+
     /// Refuses a window that is empty, not finite, or longer than `max_side_px` on a side.
     pub(super) fn check(&self, max_side_px: f64) -> Result<(), SlideError> {
         let reachable = |value: f64| value.is_finite() && value.abs() <= MAX_COORDINATE_PX;

@@ -116,14 +116,7 @@ impl PatchReader for SlideImage {
         out_px: usize,
         out: &mut [u8],
     ) -> Result<(), SlideError> {
-        let side_px = side_um / self.um_per_px;
-        let window = PxWindow {
-            left: center.x - side_px / 2.0,
-            top: center.y - side_px / 2.0,
-            width: side_px,
-            height: side_px,
-        };
-        self.resample(window, out_px, out_px, out)
+        self.resample(PxWindow::around(center, side_um / self.um_per_px), out_px, out_px, out)
     }
 
     fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {

@@ -16,7 +16,7 @@ use crate::device::DeviceRequest;
 pub use evaluate::{BaselineArgs, EvaluateArgs};
 pub use predict::{LevelArg, PredictArgs, PredictFormat, PxRegion};
 pub use prepare::{
-    FrameArg, PrepareAutoArgs, PrepareCommand, PrepareH5adArgs, PrepareHestArgs, PrepareStArgs,
+    DatasetArgs, FrameArg, PrepareAutoArgs, PrepareCommand, PrepareH5adArgs, PrepareHestArgs, PrepareStArgs,
     PrepareVisiumArgs, PrepareVisiumHdArgs,
 };
 pub use train::TrainArgs;

@@ -46,24 +46,32 @@ pub enum PrepareCommand {
     H5ad(PrepareH5adArgs),
 }
 
+/// Where prepared slides go.
+#[derive(Debug, Args)]
+pub struct DatasetArgs {
+    /// Folder of the prepared dataset; slides are added to one that exists
+    #[arg(long, value_name = "DATASET")]
+    pub out: PathBuf,
+    /// Replace slides that the dataset already holds
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
 /// Arguments of `prepare st`.
 #[derive(Debug, Args)]
 pub struct PrepareStArgs {
     /// Folder of the source files
     #[arg(long, value_name = "DIR")]
     pub input: PathBuf,
-    /// Folder of the prepared dataset; slides are added to one that exists
-    #[arg(long, value_name = "DATASET")]
-    pub out: PathBuf,
     /// Samples to take; all when left out
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = name)]
     pub samples: Vec<String>,
     /// Size of an image pixel, µm; derived from the array's 200 µm pitch when left out
     #[arg(long, value_name = "UM_PER_PX")]
     pub mpp: Option<f64>,
-    /// Replace slides that the dataset already holds
-    #[arg(long)]
-    pub overwrite: bool,
+    /// Where the slide goes
+    #[command(flatten)]
+    pub dataset: DatasetArgs,
 }
 
 /// Arguments of `prepare visium-hd`.
@@ -81,15 +89,12 @@ pub struct PrepareVisiumHdArgs {
     /// Keep bins off tissue, from the raw matrix where it is there
     #[arg(long)]
     pub keep_off_tissue: bool,
-    /// Folder of the prepared dataset; slides are added to one that exists
-    #[arg(long, value_name = "DATASET")]
-    pub out: PathBuf,
     /// Name of the slide; the input folder's name when left out
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
-    /// Replace slides that the dataset already holds
-    #[arg(long)]
-    pub overwrite: bool,
+    /// Where the slide goes
+    #[command(flatten)]
+    pub dataset: DatasetArgs,
 }
 
 /// Arguments of `prepare visium`.
@@ -107,15 +112,12 @@ pub struct PrepareVisiumArgs {
     /// Keep spots off tissue, from the raw matrix where it is there
     #[arg(long)]
     pub keep_off_tissue: bool,
-    /// Folder of the prepared dataset; slides are added to one that exists
-    #[arg(long, value_name = "DATASET")]
-    pub out: PathBuf,
     /// Name of the slide; the input folder's name when left out
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
-    /// Replace slides that the dataset already holds
-    #[arg(long)]
-    pub overwrite: bool,
+    /// Where the slide goes
+    #[command(flatten)]
+    pub dataset: DatasetArgs,
 }
 
 /// Which image's pixels coordinates count.
@@ -165,15 +167,12 @@ pub struct PrepareH5adArgs {
     /// Keep observations whose in_tissue is 0
     #[arg(long)]
     pub keep_off_tissue: bool,
-    /// Folder of the prepared dataset; slides are added to one that exists
-    #[arg(long, value_name = "DATASET")]
-    pub out: PathBuf,
     /// Name of the slide; the sample's or the file's when left out
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
-    /// Replace slides that the dataset already holds
-    #[arg(long)]
-    pub overwrite: bool,
+    /// Where the slide goes
+    #[command(flatten)]
+    pub dataset: DatasetArgs,
 }
 
 /// Arguments of `prepare hest`.

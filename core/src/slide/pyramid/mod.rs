@@ -278,14 +278,7 @@ impl<R: RangeRead + Sync> PatchReader for SlidePyramid<R> {
         out: &mut [u8],
     ) -> Result<(), SlideError> {
         let Some(um_per_px) = self.um_per_px else { return Err(SlideError::PixelSize { found: f64::NAN }) };
-        let side_px = side_um / um_per_px;
-        let window = PxWindow {
-            left: center.x - side_px / 2.0,
-            top: center.y - side_px / 2.0,
-            width: side_px,
-            height: side_px,
-        };
-        self.resample(window, out_px, out_px, out)
+        self.resample(PxWindow::around(center, side_um / um_per_px), out_px, out_px, out)
     }
 
     fn thumbnail(&self, max_side_px: u32) -> Result<SlideImage, SlideError> {
