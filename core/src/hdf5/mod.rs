@@ -4,13 +4,15 @@
 //! plain vectors, so the library can be replaced without touching a format.
 
 mod chunks;
+mod deflate;
 mod read;
 mod stream;
 mod write;
 
 pub use chunks::IntegerChunks;
+pub use deflate::{Chunk, ChunkCompressor, Feed, InTurn};
 pub use read::Hdf5File;
-pub use stream::{Chunk, ChunkCompressor, InTurn, List};
+pub use stream::List;
 pub use write::{Data, Hdf5Writer};
 
 /// How much memory a file may ask for.

@@ -7,10 +7,8 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-use flate2::Compression;
-use flate2::write::ZlibEncoder;
-
-use super::write::{DEFLATE_LEVEL, LONGEST_CHUNK_SIDE};
+use super::deflate::{Chunk, ChunkCompressor};
+use super::write::LONGEST_CHUNK_SIDE;
 use super::{Data, Hdf5Error};
 use crate::expression::RowSource;
 
@@ -29,55 +27,6 @@ const DATASPACE: u8 = 1;
 const LINK: u8 = 6;
 const LAYOUT: u8 = 8;
 
-/// A chunk of a dataset of 32-bit values.
-#[derive(Debug)]
-pub struct Chunk(Vec<u8>);
-
-impl Chunk {
-    /// Shuffles the bytes and deflates them, once.
-    ///
-    /// # Errors
-    /// When they cannot be deflated.
-    pub fn deflate(&mut self) -> io::Result<()> {
-        let (values, _) = self.0.as_chunks::<4>();
-        // The first bytes of all values, then all second bytes, and so on.
-        let mut shuffled = Vec::with_capacity(self.0.len());
-        for byte in 0..4 {
-            shuffled.extend(values.iter().map(|value| value[byte]));
-        }
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(DEFLATE_LEVEL));
-        encoder.write_all(&shuffled)?;
-        self.0 = encoder.finish()?;
-        Ok(())
-    }
-}
-
-/// Who compresses the chunks of large datasets. What is written is the same whoever it is.
-pub trait ChunkCompressor {
-    /// How many chunks, of up to 1 MB each, are in memory at a time.
-    fn chunks_at_once(&self) -> usize;
-
-    /// Calls [`Chunk::deflate`] on each chunk once.
-    ///
-    /// # Errors
-    /// When a chunk's is one.
-    fn deflate_all(&self, chunks: &mut [Chunk]) -> io::Result<()>;
-}
-
-/// Compresses one chunk after the other.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct InTurn;
-
-impl ChunkCompressor for InTurn {
-    fn chunks_at_once(&self) -> usize {
-        1
-    }
-
-    fn deflate_all(&self, chunks: &mut [Chunk]) -> io::Result<()> {
-        chunks.iter_mut().try_for_each(Chunk::deflate)
-    }
-}
-
 /// A list of 32-bit numbers that stays where it is until it is written.
 #[derive(Debug, Clone, Copy)]
 pub enum List<'a> {
@@ -95,7 +44,7 @@ pub(super) enum Source<'a> {
     List(List<'a>),
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
     pub(super) fn extents(&self) -> Vec<usize> {
         match self {
             Source::Rows(rows) => vec![rows.rows(), rows.cols()],
@@ -143,49 +92,35 @@ impl Source<'_> {
 
     /// Visits the chunks in the order of the grid. Chunks at the edges are as large as the others; what lies beyond the
     /// dataset is 0.
-    fn for_each_chunk(&self, visit: &mut dyn FnMut(Chunk) -> io::Result<()>) -> io::Result<()> {
+    fn for_each_chunk(&self, visit: &mut dyn FnMut(Chunk<'a>) -> io::Result<()>) -> io::Result<()> {
         let shape = self.chunk_shape();
-        let bytes = shape.iter().product::<usize>() * 4;
-        match self {
+        let elements = shape.iter().product::<usize>();
+        match *self {
             Source::Rows(source) => {
                 let (cols, chunk_cols) = (source.cols(), shape.last().copied().unwrap_or(1));
                 source.for_each_block_of(shape.first().copied().unwrap_or(1), |_, block| {
                     for first in (0..cols).step_by(chunk_cols) {
-                        let mut chunk = vec![0; bytes];
-                        for (places, row) in
-                            chunk.chunks_exact_mut(chunk_cols * 4).zip(block.chunks_exact(cols))
+                        let mut chunk = vec![0.0; elements];
+                        for (places, row) in chunk.chunks_exact_mut(chunk_cols).zip(block.chunks_exact(cols))
                         {
                             let row = row.get(first..cols.min(first + chunk_cols)).unwrap_or_default();
-                            put_values(places, row, f32::to_le_bytes);
+                            for (place, &value) in places.iter_mut().zip(row) {
+                                *place = value;
+                            }
                         }
-                        visit(Chunk(chunk))?;
+                        visit(Chunk::owned(chunk))?;
                     }
                     Ok(())
                 })
             }
-            Source::List(List::F32(values)) => visit_list(values, bytes, f32::to_le_bytes, visit),
-            Source::List(List::I32(values)) => visit_list(values, bytes, u32::to_le_bytes, visit),
+            Source::List(List::F32(values)) => {
+                values.chunks(elements).try_for_each(|part| visit(Chunk::f32(part, elements)))
+            }
+            Source::List(List::I32(values)) => {
+                values.chunks(elements).try_for_each(|part| visit(Chunk::u32(part, elements)))
+            }
         }
     }
-}
-
-fn put_values<T: Copy>(places: &mut [u8], values: &[T], bytes: fn(T) -> [u8; 4]) {
-    for (place, &value) in places.as_chunks_mut().0.iter_mut().zip(values) {
-        *place = bytes(value);
-    }
-}
-
-fn visit_list<T: Copy>(
-    values: &[T],
-    chunk_bytes: usize,
-    bytes: fn(T) -> [u8; 4],
-    visit: &mut dyn FnMut(Chunk) -> io::Result<()>,
-) -> io::Result<()> {
-    values.chunks(chunk_bytes / 4).try_for_each(|part| {
-        let mut chunk = vec![0; chunk_bytes];
-        put_values(&mut chunk, part, bytes);
-        visit(Chunk(chunk))
-    })
 }
 
 /// Writes the chunks of the dataset at `path` and their index to `out`, whose position is `position`, and makes the
@@ -241,21 +176,11 @@ fn write_chunks(
     compressor: &dyn ChunkCompressor,
     out: &mut Counting<'_, impl Write + Seek>,
 ) -> io::Result<Vec<(u64, u64)>> {
-    let at_once = compressor.chunks_at_once();
     let mut places = Vec::new();
-    let mut write = |waiting: &mut Vec<Chunk>| {
-        compressor.deflate_all(waiting)?;
-        waiting.drain(..).try_for_each(|Chunk(bytes)| {
-            places.push((out.put(&bytes)?, bytes.len() as u64));
-            Ok(())
-        })
-    };
-    let mut waiting = Vec::new();
-    source.for_each_chunk(&mut |chunk| {
-        waiting.push(chunk);
-        if waiting.len() < at_once { Ok(()) } else { write(&mut waiting) }
+    compressor.deflate_all(&mut |visit| source.for_each_chunk(visit), &mut |bytes| {
+        places.push((out.put(bytes)?, bytes.len() as u64));
+        Ok(())
     })?;
-    write(&mut waiting)?;
     Ok(places)
 }
 
@@ -450,6 +375,7 @@ fn lookup3(bytes: &[u8]) -> u32 {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::deflate::{Feed, InTurn};
     use super::super::{Attribute, Data, Hdf5File, Hdf5Writer, Limits};
     use super::*;
 
@@ -541,13 +467,23 @@ mod tests {
     struct Backwards(usize);
 
     impl ChunkCompressor for Backwards {
-        fn chunks_at_once(&self) -> usize {
-            self.0
-        }
-
-        fn deflate_all(&self, chunks: &mut [Chunk]) -> io::Result<()> {
-            assert!(chunks.len() <= self.0.max(1));
-            chunks.iter_mut().rev().try_for_each(Chunk::deflate)
+        fn deflate_all<'a>(
+            &self,
+            feed: &mut Feed<'_, 'a>,
+            write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        ) -> io::Result<()> {
+            let mut waiting: Vec<Chunk<'a>> = Vec::new();
+            let mut give = |waiting: &mut Vec<Chunk<'a>>| {
+                let mut done: Vec<Vec<u8>> =
+                    waiting.drain(..).rev().map(|chunk| chunk.deflate()).collect::<io::Result<_>>()?;
+                done.reverse();
+                done.iter().try_for_each(|bytes| write(bytes))
+            };
+            feed(&mut |chunk| {
+                waiting.push(chunk);
+                if waiting.len() > self.0 { give(&mut waiting) } else { Ok(()) }
+            })?;
+            give(&mut waiting)
         }
     }
 

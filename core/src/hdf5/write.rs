@@ -3,7 +3,8 @@ use std::io::{Cursor, Seek, SeekFrom, Write};
 
 use hdf5_pure::{AttrValue, DatasetBuilder, EnumTypeBuilder, FileBuilder, GroupBuilder, make_i8_type};
 
-use super::stream::{self, ChunkCompressor, InTurn, List, Source};
+use super::deflate::{ChunkCompressor, InTurn};
+use super::stream::{self, List, Source};
 use super::{Attribute, Hdf5Error};
 use crate::expression::RowSource;
 

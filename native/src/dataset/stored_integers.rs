@@ -9,6 +9,9 @@ use rayon::prelude::*;
 
 use crate::slide_file::FileRange;
 
+/// Chunks that a thread decodes one after the other.
+const CHUNKS_IN_A_ROW: usize = 8;
+
 /// Decodes the stored bytes of a chunk, with scratch memory.
 type Decode<T> = fn(&IntegerChunks, &[u8], &mut Vec<u8>, &mut [T]) -> Result<(), Hdf5Error>;
 
@@ -47,7 +50,9 @@ impl StoredIntegers {
         decode: Decode<T>,
     ) -> Result<Vec<T>, Hdf5Error> {
         let mut out = vec![T::default(); chunks.elements];
-        out.par_chunks_mut(chunks.chunk_elements).zip(&chunks.places).try_for_each_init(
+        let parts = out.par_chunks_mut(chunks.chunk_elements).zip(&chunks.places);
+        // Several in a row use the same memory.
+        parts.with_min_len(CHUNKS_IN_A_ROW).try_for_each_init(
             || (Vec::new(), Vec::new()),
             |(stored, scratch), (part, &(address, bytes))| {
                 self.read(chunks, address, bytes, stored)?;
