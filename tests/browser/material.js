@@ -1,7 +1,7 @@
 // What the tests put into the page, made anew in each run: a tile cut from the sample, wrong files, and the maps that
 // the command line predicts for the same tile and model.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { claimingPng, encodePng } from "./png.js";
@@ -63,6 +63,12 @@ export async function prepare(page) {
     /** A part of the slide as an image of its own. */
     slidePart: (left, top, width, height) =>
       file(`part-${left}-${top}.png`, encodePng(width, height, slide.pixels(left, top, width, height))),
+    /** A slide of JPEG tiles, and its like from other programs in JPEG 2000. */
+    jpegSlide,
+    jpeg2000Slides: ["aperio_33003.svs", "aperio_33005.svs"].map((name) =>
+      join(ROOT, "tests/fixtures/slides", name),
+    ),
+    nativeSlide: (image) => predictNatively(bundle, image, "bin").table,
     jpegTile: file("tile.jpg", await crop(page, sampleBytes, TILE_PX, "image/jpeg")),
     large: file("large.png", await placedTile(page, tileBytes, 10_000)),
     wrong: {
@@ -139,13 +145,26 @@ function otherVersion(bundle) {
   return Buffer.concat([size, padded, bundle.subarray(8 + length)]);
 }
 
+/** A slide that the command line draws, once. */
+function jpegSlide() {
+  const folder = join(OUTPUT, "drawn");
+  const path = join(OUTPUT, "files", "jpeg.tif");
+  if (!existsSync(path)) {
+    const words = ["--whole-slide", "1536x1280", "--size-um", "400", "--quiet"];
+    execFileSync(native(), ["synthesize", "--out", folder, ...words], { stdio: ["ignore", "ignore", "inherit"] });
+    renameSync(join(folder, "whole_slide.tif"), path);
+  }
+  return path;
+}
+
 const predicted = new Map();
 /** What `magnet-native predict` writes for an image at a level: the table, and the folder of its files. */
-function predictNatively(bundle, image, level, umPerPx = UM_PER_PX) {
+function predictNatively(bundle, image, level, umPerPx) {
   const name = `native-${basename(image, ".png")}-${level}`;
   if (!predicted.has(name)) {
     const folder = join(OUTPUT, name);
-    const words = ["predict", "--model", bundle, "--image", image, "--mpp", String(umPerPx), "--level", level];
+    const words = ["predict", "--model", bundle, "--image", image, "--level", level];
+    if (umPerPx) words.push("--mpp", String(umPerPx));
     execFileSync(native(), [...words, "--out", folder, "--device", "cpu", "--quiet"], { stdio: ["ignore", "ignore", "inherit"] });
     predicted.set(name, { folder, table: parseCsv(readFileSync(join(folder, "predictions.csv"), "utf8")) });
   }

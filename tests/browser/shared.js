@@ -56,6 +56,7 @@ export async function withPage(options, body) {
     viewport: options.viewport ?? { width: 1280, height: 800 },
     colorScheme: options.colorScheme ?? "light",
     reducedMotion: "reduce",
+    hasTouch: options.hasTouch ?? false,
   });
   context.setDefaultTimeout(30_000);
   const page = await openPage(context, options.url ?? server.url(options.variant ?? "cpu"));

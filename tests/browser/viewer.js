@@ -84,6 +84,12 @@ export function parseCsv(text) {
   };
 }
 
+/** The rows of a table that have these names. */
+export function rowsOf(table, names) {
+  const rows = names.map((name) => table.names.indexOf(name));
+  return { ...table, names, values: table.values.map((values) => Float64Array.from(rows, (row) => values[row])) };
+}
+
 /** How far two tables are from each other: largest relative difference, and the lowest Pearson over the genes. */
 export function compare(found, expected) {
   if (found.genes.join() !== expected.genes.join()) throw new Error(`genes differ: ${found.genes} and ${expected.genes}`);
@@ -100,6 +106,12 @@ export function compare(found, expected) {
     pearson = Math.min(pearson, pearsonOf(values, others));
   }
   return { relative, pearson };
+}
+
+/** Pearson of two tables, gene by gene, the middle one of them. */
+export function medianPearson(found, expected) {
+  const each = found.values.map((values, gene) => pearsonOf(values, expected.values[gene])).sort((a, b) => a - b);
+  return each[each.length >> 1];
 }
 
 function pearsonOf(a, b) {
