@@ -1,16 +1,6 @@
-//! Sparse counts → tiles → normalised labels.
+//! Sparse counts, compressed by row.
 
-mod genes;
-mod labels;
-mod rows;
-
-use thiserror::Error;
-
-use crate::gene_panel::GenePanelError;
-
-pub use genes::{CommonGenes, GeneSelection};
-pub use labels::{GeneStatistics, Normalization, per_gene_statistics};
-pub use rows::{RowSource, is_known};
+use super::{ExpressionError, Matrix};
 
 /// Raw counts of `observations` × `genes`, compressed by row.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,158 +13,6 @@ pub struct CountMatrix {
     pub columns: Vec<u32>,
     /// The stored counts.
     pub values: Vec<f32>,
-}
-
-/// A dense row-major matrix of `f32`, the form in which labels and predictions cross module borders.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Matrix {
-    /// Number of rows.
-    pub rows: usize,
-    /// Number of columns.
-    pub cols: usize,
-    /// `rows × cols` values.
-    pub values: Vec<f32>,
-}
-
-/// What is wrong with counts or labels.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum ExpressionError {
-    /// A stored number that is no count.
-    #[error(
-        "counts: row {row}, column {column} holds {value}; counts must be raw: finite, not negative and whole \
-         (a matrix that was normalised before cannot be used)"
-    )]
-    NotACount {
-        /// Observation.
-        row: usize,
-        /// Gene column.
-        column: usize,
-        /// What stands there.
-        value: f32,
-    },
-    /// A column beyond the genes.
-    #[error("counts: row {row} names column {column}; expected a column below {genes}")]
-    Column {
-        /// Observation.
-        row: usize,
-        /// What it names.
-        column: usize,
-        /// Number of genes.
-        genes: usize,
-    },
-    /// A column that is stored twice in a row.
-    #[error("counts: row {row} holds column {column} more than once")]
-    RepeatedColumn {
-        /// Observation.
-        row: usize,
-        /// Gene column.
-        column: usize,
-    },
-    /// Row offsets that do not cut the stored values into rows.
-    #[error("counts: {field} is {found}, expected {expected}")]
-    Offsets {
-        /// Which part of the compressed form.
-        field: &'static str,
-        /// What it must be.
-        expected: String,
-        /// What it is.
-        found: String,
-    },
-    /// Columns that are asked for and not there, or asked for twice.
-    #[error("gene columns: column {column} is asked for; expected distinct columns below {genes}")]
-    Selection {
-        /// The column.
-        column: u32,
-        /// Number of genes.
-        genes: usize,
-    },
-    /// Parents that do not fit the rows or the groups.
-    #[error("aggregation: {what} is {found}, expected {expected}")]
-    Parents {
-        /// Which number.
-        what: &'static str,
-        /// What it must be.
-        expected: String,
-        /// What it is.
-        found: usize,
-    },
-    /// A dense matrix whose values do not fill its rows and columns.
-    #[error("matrix: {values} values for {rows} rows of {cols} columns")]
-    Shape {
-        /// Number of rows.
-        rows: usize,
-        /// Number of columns.
-        cols: usize,
-        /// Number of values.
-        values: usize,
-    },
-    /// Matrices that should have the same genes.
-    #[error("labels: slide {slide} has {found} genes, the first has {expected}")]
-    Genes {
-        /// Which slide.
-        slide: usize,
-        /// Genes of the first slide.
-        expected: usize,
-        /// Its genes.
-        found: usize,
-    },
-    /// Nothing to compute a statistic from.
-    #[error("labels: no observations in {slides} slides")]
-    NoObservations {
-        /// Number of slides.
-        slides: usize,
-    },
-    /// Fewer genes than the panel wants.
-    #[error("genes: {wanted} genes asked for, but only {common} are common to all {slides} slides")]
-    TooFewGenes {
-        /// Size of the panel asked for.
-        wanted: usize,
-        /// Genes in every slide.
-        common: usize,
-        /// Number of slides.
-        slides: usize,
-    },
-    /// Counts whose columns do not match their genes.
-    #[error("genes: slide {slide} has {columns} count columns but {genes} gene names")]
-    GeneNames {
-        /// Which slide.
-        slide: usize,
-        /// Columns of the counts.
-        columns: usize,
-        /// Names.
-        genes: usize,
-    },
-    /// The chosen genes form no panel.
-    #[error(transparent)]
-    Panel(#[from] GenePanelError),
-}
-
-impl Matrix {
-    /// A matrix from its row-major values.
-    ///
-    /// # Errors
-    /// When there are not `rows × cols` values.
-    pub fn new(rows: usize, cols: usize, values: Vec<f32>) -> Result<Self, ExpressionError> {
-        if rows.checked_mul(cols) != Some(values.len()) {
-            return Err(ExpressionError::Shape { rows, cols, values: values.len() });
-        }
-        Ok(Self { rows, cols, values })
-    }
-
-    /// `rows` copies of one row.
-    pub fn repeat_row(row: &[f32], rows: usize) -> Self {
-        Self { rows, cols: row.len(), values: row.repeat(rows) }
-    }
-
-    /// Row `row`, or an empty slice past the end.
-    pub fn row(&self, row: usize) -> &[f32] {
-        self.values.get(row * self.cols..(row + 1) * self.cols).unwrap_or_default()
-    }
-
-    /// Column `col` as a vector.
-    pub fn column(&self, col: usize) -> Vec<f32> {
-        self.values.iter().skip(col).step_by(self.cols.max(1)).copied().collect()
-    }
 }
 
 impl CountMatrix {
@@ -361,58 +199,10 @@ impl CountMatrix {
     }
 
     /// Appends a row whose columns ascend.
-    fn push_sorted(&mut self, entries: &[(u32, f32)]) {
+    pub(super) fn push_sorted(&mut self, entries: &[(u32, f32)]) {
         self.columns.extend(entries.iter().map(|entry| entry.0));
         self.values.extend(entries.iter().map(|entry| entry.1));
         self.row_offsets.push(self.columns.len());
-    }
-
-    /// Sums the rows of each of `groups` groups: the counts of tiles from the counts of the bins that lie in them.
-    /// A group without rows gets a row without counts.
-    ///
-    /// # Errors
-    /// When there is not one parent per row or a parent is not below `groups`.
-    pub fn aggregate(&self, parents: &[u32], groups: usize) -> Result<Self, ExpressionError> {
-        let wrong = |what, expected: String, found| ExpressionError::Parents { what, expected, found };
-        if parents.len() != self.rows() {
-            return Err(wrong(
-                "the number of parents",
-                format!("{} (one per row)", self.rows()),
-                parents.len(),
-            ));
-        }
-        if let Some(&parent) = parents.iter().find(|&&parent| parent as usize >= groups) {
-            return Err(wrong("a parent", format!("below {groups}"), parent as usize));
-        }
-        let mut children: Vec<u32> = (0_u32..).zip(parents).map(|(row, _)| row).collect();
-        children.sort_by_key(|&row| parents[row as usize]);
-        let mut rest = children.as_slice();
-        // Dense over the genes, so that a sum costs no search; only the touched columns are read and cleared.
-        let mut sums: Vec<Option<f32>> = vec![None; self.genes];
-        let mut touched = Vec::new();
-        let mut entries = Vec::new();
-        let mut tiles = Self { genes: self.genes, row_offsets: vec![0], ..Self::default() };
-        for group in 0..groups {
-            let members = rest.partition_point(|&row| parents[row as usize] as usize <= group);
-            let (own, others) = rest.split_at(members);
-            rest = others;
-            for &child in own {
-                let (columns, values) = self.row(child as usize);
-                for (&column, &value) in columns.iter().zip(values) {
-                    let sum = &mut sums[column as usize];
-                    if sum.is_none() {
-                        touched.push(column);
-                    }
-                    *sum = Some(sum.unwrap_or_default() + value);
-                }
-            }
-            touched.sort_unstable();
-            entries.clear();
-            let take = |column: u32| (column, sums[column as usize].take().unwrap_or_default());
-            entries.extend(touched.drain(..).map(take).filter(|entry| entry.1 != 0.0));
-            tiles.push_sorted(&entries);
-        }
-        Ok(tiles)
     }
 }
 
@@ -442,7 +232,6 @@ fn check_offsets(offsets: &[usize], stored: usize, values: usize) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn small() -> CountMatrix {
         CountMatrix::from_rows(3, [vec![(2, 5.0), (0, 1.0)], vec![], vec![(1, 2.0), (2, 0.0)]]).unwrap()
@@ -516,35 +305,6 @@ mod tests {
         assert_eq!((chosen.genes, chosen.rows(), chosen.total(2)), (2, 3, 0.0));
         for bad in [[0, 3], [1, 1]] {
             assert!(matches!(small().select_columns(&bad), Err(ExpressionError::Selection { .. })));
-        }
-    }
-
-    #[test]
-    fn parents_that_do_not_fit_are_refused() {
-        let error = small().aggregate(&[0, 1], 2).unwrap_err().to_string();
-        assert!(error.contains("one per row"), "{error}");
-        let error = small().aggregate(&[0, 1, 2], 2).unwrap_err().to_string();
-        assert!(error.contains("below 2"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn tiles_hold_the_sums_of_their_bins(
-            dense in prop::collection::vec(0..4_u8, 0..60),
-            parents in prop::collection::vec(0..5_u32, 20),
-        ) {
-            let genes = 3;
-            let rows = dense.len() / genes;
-            let values: Vec<f32> = dense[..rows * genes].iter().map(|&count| f32::from(count)).collect();
-            let counts = CountMatrix::from_dense(&Matrix::new(rows, genes, values.clone()).unwrap()).unwrap();
-            let mut expected = vec![0.0; 5 * genes];
-            for row in 0..rows {
-                for gene in 0..genes {
-                    expected[parents[row] as usize * genes + gene] += values[row * genes + gene];
-                }
-            }
-            let expected = CountMatrix::from_dense(&Matrix::new(5, genes, expected).unwrap()).unwrap();
-            prop_assert_eq!(counts.aggregate(&parents[..rows], 5).unwrap(), expected);
         }
     }
 }

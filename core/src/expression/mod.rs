@@ -1,0 +1,16 @@
+//! Sparse counts → tiles → normalised labels.
+
+mod aggregate;
+mod counts;
+mod error;
+mod genes;
+mod labels;
+mod matrix;
+mod rows;
+
+pub use counts::CountMatrix;
+pub use error::ExpressionError;
+pub use genes::{CommonGenes, GeneSelection};
+pub use labels::{GeneStatistics, Normalization, per_gene_statistics};
+pub use matrix::Matrix;
+pub use rows::{RowSource, is_known};
