@@ -50,6 +50,22 @@ impl CountMatrix {
         }
         Ok(tiles)
     }
+
+    /// As [`CountMatrix::aggregate`], with the mean over the rows of each group in place of the sum: tiles of values that
+    /// were normalised before, whose sums mean nothing.
+    ///
+    /// # Errors
+    /// As [`CountMatrix::aggregate`].
+    pub fn aggregate_means(&self, parents: &[u32], groups: usize) -> Result<Self, ExpressionError> {
+        let mut tiles = self.aggregate(parents, groups)?;
+        let mut members = vec![0.0_f32; groups];
+        parents.iter().for_each(|&parent| members[parent as usize] += 1.0);
+        for (bounds, members) in tiles.row_offsets.windows(2).zip(members) {
+            let values = tiles.values.get_mut(bounds[0]..bounds[1]).unwrap_or_default();
+            values.iter_mut().for_each(|value| *value /= members);
+        }
+        Ok(tiles)
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +82,19 @@ mod tests {
         assert!(error.contains("one per row"), "{error}");
         let error = counts.aggregate(&[0, 1, 2], 2).unwrap_err().to_string();
         assert!(error.contains("below 2"), "{error}");
+    }
+
+    #[test]
+    fn means_count_the_bins_without_a_value_too() {
+        let values = CountMatrix {
+            values: vec![-1.5, 0.5, 4.0],
+            ..CountMatrix::from_csr(2, &[0, 1, 1, 3], &[0, 0, 1], &[1.0; 3]).unwrap()
+        };
+        let tiles = values.aggregate_means(&[0, 0, 2], 3).unwrap();
+        assert_eq!(tiles.row(0), ([0].as_slice(), [-0.75].as_slice()));
+        assert_eq!(tiles.row(1).0.len(), 0);
+        assert_eq!(tiles.row(2), ([0, 1].as_slice(), [0.5, 4.0].as_slice()));
+        assert!(values.aggregate_means(&[0], 1).is_err());
     }
 
     proptest! {

@@ -2,7 +2,8 @@
 
 use super::{ExpressionError, Matrix};
 
-/// Raw counts of `observations` × `genes`, compressed by row.
+/// Raw counts of `observations` × `genes`, compressed by row. A matrix that a file holds may have other values, such as
+/// normalised ones; what is made by the constructors here has counts alone.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CountMatrix {
     /// Number of columns.

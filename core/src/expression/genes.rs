@@ -5,18 +5,17 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::labels::log1p_cp10k;
-use super::{CountMatrix, ExpressionError};
+use super::{CountMatrix, ExpressionError, ValueKind};
 use crate::gene_panel::GenePanel;
 
-/// How the genes of a panel are ranked.
+/// How the genes of a panel are ranked: by log1p CP10K of counts, by normalised values as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GeneSelection {
-    /// Highest mean of log1p CP10K over all training observations together: a deep observation weighs no more than a
-    /// shallow one.
+    /// Highest mean over all training observations together: a deep observation weighs no more than a shallow one.
     #[default]
     HighestMean,
-    /// Highest variance of log1p CP10K over all training observations together.
+    /// Highest variance over all training observations together.
     MostVariable,
 }
 
@@ -76,7 +75,8 @@ fn columns_of(first: &GenePanel, other: &GenePanel) -> Vec<Option<u32>> {
 
 impl GeneSelection {
     /// The `genes` best genes among those that all `slides` and all of `others` measured, best first; ties go to the
-    /// gene that stands earlier in the first slide. Names are those of the first slide; only `slides` are scored.
+    /// gene that stands earlier in the first slide. Names are those of the first slide; only `slides` are scored, whose
+    /// numbers are `values`.
     ///
     /// # Errors
     /// When fewer than `genes` genes are common to all, there is no observation, or counts and gene names of a slide do
@@ -84,6 +84,7 @@ impl GeneSelection {
     pub fn select(
         self,
         slides: &[(&CountMatrix, &GenePanel)],
+        values: ValueKind,
         others: &[&GenePanel],
         genes: usize,
     ) -> Result<GenePanel, ExpressionError> {
@@ -107,7 +108,7 @@ impl GeneSelection {
             let (common, slides) = (common.len(), panels.len());
             return Err(ExpressionError::TooFewGenes { wanted: genes, common, slides });
         }
-        let scores = self.scores(slides, &common, observations);
+        let scores = self.scores(slides, values, &common, observations);
         let mut ranked: Vec<usize> = (0..common.len()).collect();
         // A stable sort: equal scores stay in the order of the first slide.
         ranked.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
@@ -121,6 +122,7 @@ impl GeneSelection {
     fn scores(
         self,
         slides: &[(&CountMatrix, &GenePanel)],
+        kind: ValueKind,
         common: &CommonGenes,
         observations: usize,
     ) -> Vec<f64> {
@@ -131,7 +133,10 @@ impl GeneSelection {
                 let total = counts.total(row);
                 let (columns, values) = counts.row(row);
                 for (&column, &count) in columns.iter().zip(values) {
-                    let value = log1p_cp10k(count, total);
+                    let value = match kind {
+                        ValueKind::Counts => log1p_cp10k(count, total),
+                        ValueKind::Normalized => f64::from(count),
+                    };
                     if let Some((sum, squares)) = sums.get_mut(column as usize) {
                         *sum += value;
                         *squares += value * value;
@@ -171,9 +176,9 @@ mod tests {
         let one = counts(&[&[1.0, 9.0, 4.0, 90.0], &[2.0, 0.0, 0.0, 0.0]]);
         let two = counts(&[&[2.0, 3.0, 0.0]]);
         let slides = [(&one, &panel(&["a", "b", "c", "only"])), (&two, &panel(&["c", "a", "b"]))];
-        let chosen = GeneSelection::HighestMean.select(&slides, &[], 3).unwrap();
+        let chosen = GeneSelection::HighestMean.select(&slides, ValueKind::Counts, &[], 3).unwrap();
         assert_eq!(chosen.ids, ["a", "c", "b"]);
-        let error = GeneSelection::HighestMean.select(&slides, &[], 4).unwrap_err();
+        let error = GeneSelection::HighestMean.select(&slides, ValueKind::Counts, &[], 4).unwrap_err();
         assert_eq!(error, ExpressionError::TooFewGenes { wanted: 4, common: 3, slides: 2 });
     }
 
@@ -182,19 +187,37 @@ mod tests {
         // `steady` has the highest mean and half of each library; `varied` goes from 10 to 40 %, `rest` from 40 to 10.
         let one = counts(&[&[50.0, 10.0, 40.0], &[500.0, 400.0, 100.0], &[500.0, 400.0, 100.0]]);
         let names = panel(&["steady", "varied", "rest"]);
-        let chosen = GeneSelection::MostVariable.select(&[(&one, &names)], &[], 3).unwrap();
+        let chosen =
+            GeneSelection::MostVariable.select(&[(&one, &names)], ValueKind::Counts, &[], 3).unwrap();
         assert_eq!(chosen.ids.last().map(String::as_str), Some("steady"));
-        assert_eq!(GeneSelection::HighestMean.select(&[(&one, &names)], &[], 1).unwrap().ids, ["steady"]);
+        assert_eq!(
+            GeneSelection::HighestMean.select(&[(&one, &names)], ValueKind::Counts, &[], 1).unwrap().ids,
+            ["steady"]
+        );
+    }
+
+    #[test]
+    fn normalised_values_are_ranked_as_they_are() {
+        // The second gene has the larger values, and the wider spread.
+        let one = counts(&[&[1.0, 3.0], &[10.0, 30.0], &[3.0, 1.0]]);
+        let negative = CountMatrix { values: one.values.iter().map(|value| -value).collect(), ..one.clone() };
+        let names = panel(&["a", "b"]);
+        let first = |rule: GeneSelection, values, counts: &CountMatrix| {
+            rule.select(&[(counts, &names)], values, &[], 1).unwrap().ids[0].clone()
+        };
+        assert_eq!(first(GeneSelection::MostVariable, ValueKind::Normalized, &one), "b");
+        assert_eq!(first(GeneSelection::HighestMean, ValueKind::Normalized, &one), "b");
+        assert_eq!(first(GeneSelection::HighestMean, ValueKind::Normalized, &negative), "a");
     }
 
     #[test]
     fn slides_without_matching_names_or_observations_are_refused() {
         let one = counts(&[&[1.0, 2.0]]);
         let names = panel(&["a"]);
-        assert!(GeneSelection::HighestMean.select(&[(&one, &names)], &[], 1).is_err());
-        assert!(GeneSelection::HighestMean.select(&[], &[], 1).is_err());
+        assert!(GeneSelection::HighestMean.select(&[(&one, &names)], ValueKind::Counts, &[], 1).is_err());
+        assert!(GeneSelection::HighestMean.select(&[], ValueKind::Counts, &[], 1).is_err());
         let none = CountMatrix::from_rows(1, Vec::<Vec<(u32, f32)>>::new()).unwrap();
-        assert!(GeneSelection::HighestMean.select(&[(&none, &names)], &[], 1).is_err());
+        assert!(GeneSelection::HighestMean.select(&[(&none, &names)], ValueKind::Counts, &[], 1).is_err());
     }
 
     #[test]
@@ -220,7 +243,8 @@ mod tests {
         let one = counts(&[&[9.0, 5.0, 1.0]]);
         let names = panel(&["a", "b", "c"]);
         let held_out = panel(&["c", "b"]);
-        let chosen = GeneSelection::HighestMean.select(&[(&one, &names)], &[&held_out], 2).unwrap();
+        let chosen =
+            GeneSelection::HighestMean.select(&[(&one, &names)], ValueKind::Counts, &[&held_out], 2).unwrap();
         assert_eq!(chosen.ids, ["b", "c"]);
     }
 }

@@ -1,15 +1,37 @@
-//! From raw counts to the numbers that the model learns.
+//! From counts to the numbers that the model learns.
 
 use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
 
 use super::{CountMatrix, ExpressionError, Matrix};
+use crate::layout::SlideLayout;
+use crate::level::{Level, PerLevel};
 
 /// Counts per observation after library-size normalisation.
 const LIBRARY_SIZE: f64 = 10_000.0;
 
-/// How raw counts become labels.
+/// What the numbers of a slide's matrix are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueKind {
+    /// Raw counts.
+    #[default]
+    Counts,
+    /// Numbers that were normalised before they came here, in whichever way.
+    Normalized,
+}
+
+impl std::fmt::Display for ValueKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ValueKind::Counts => "raw counts",
+            ValueKind::Normalized => "normalised values",
+        })
+    }
+}
+
+/// How the values of a slide become labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalization {
@@ -18,6 +40,8 @@ pub enum Normalization {
     Log1pCp10k,
     /// `ln((c + 1) / Σ_panel (c + 1))`, per observation.
     LogProportion,
+    /// Normalised values as they are: no library size, no logarithm. Tiles take the mean of their bins.
+    AsGiven,
 }
 
 impl Normalization {
@@ -26,7 +50,42 @@ impl Normalization {
         match self {
             Normalization::Log1pCp10k => "log1p CP10K",
             Normalization::LogProportion => "log proportion",
+            Normalization::AsGiven => "normalised values as given",
         }
+    }
+
+    /// What it makes labels of.
+    pub fn values(self) -> ValueKind {
+        match self {
+            Normalization::Log1pCp10k | Normalization::LogProportion => ValueKind::Counts,
+            Normalization::AsGiven => ValueKind::Normalized,
+        }
+    }
+
+    /// Labels of the panel's genes at every level of a slide, from the values of its bins: counts of a tile are summed
+    /// before they are normalised, values that are normalised already are averaged.
+    ///
+    /// # Shapes
+    /// - of each level: `[N, G]`
+    ///
+    /// # Errors
+    /// As [`Normalization::labels`], and when the layout is that of other bins.
+    pub fn labels_of_levels(
+        self,
+        counts: &CountMatrix,
+        panel_columns: &[u32],
+        layout: &SlideLayout,
+    ) -> Result<PerLevel<Matrix>, ExpressionError> {
+        PerLevel::try_from_fn(|level| {
+            let (parents, tiles) = (layout.parents(level), layout.centers.get(level).len());
+            match (level, self.values()) {
+                (Level::Bin, _) => self.labels(counts, panel_columns),
+                (_, ValueKind::Counts) => self.labels(&counts.aggregate(parents, tiles)?, panel_columns),
+                (_, ValueKind::Normalized) => {
+                    self.labels(&counts.aggregate_means(parents, tiles)?, panel_columns)
+                }
+            }
+        })
     }
 
     /// Labels `[N,G]` of the panel's genes, from the counts of *all* genes of a slide: the library size of log1p
@@ -56,6 +115,12 @@ impl Normalization {
                     values.resize(start + genes, -log_sum as f32);
                     for (&column, &count) in columns.iter().zip(stored) {
                         values[start + column as usize] = (f64::from(count).ln_1p() - log_sum) as f32;
+                    }
+                }
+                Normalization::AsGiven => {
+                    values.resize(start + genes, 0.0);
+                    for (&column, &value) in columns.iter().zip(stored) {
+                        values[start + column as usize] = value;
                     }
                 }
             }
@@ -115,6 +180,8 @@ pub fn per_gene_statistics<M: Borrow<Matrix>>(slides: &[M]) -> Result<GeneStatis
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinates::SlideUm;
+    use crate::level::LevelGeometry;
 
     fn counts() -> CountMatrix {
         CountMatrix::from_rows(4, [vec![(0, 1.0), (1, 3.0), (3, 6.0)], vec![], vec![(3, 2.0)]]).unwrap()
@@ -146,6 +213,26 @@ mod tests {
         let spots = bins.aggregate(&[0, 0, 1], 2).unwrap();
         close(&labels(&spots), &[1001.0_f64.ln(), (1.0_f64 + 300_000.0 / 90.0).ln()]);
         close(&labels(&bins.aggregate(&[0, 0, 0], 1).unwrap()), &[3101.0_f64.ln()]);
+    }
+
+    #[test]
+    fn values_as_given_are_the_labels_and_tiles_take_their_mean() {
+        let levels = PerLevel::from_fn(|level| {
+            let tile_um = [10.0, 20.0, 100.0][level as usize];
+            LevelGeometry { tile_um, patch_um: tile_um, patch_px: 8 }
+        });
+        let bins = [5.0, 15.0, 25.0].map(|x| SlideUm { x, y: 5.0 });
+        let layout = SlideLayout::new(&bins, &levels, 2).unwrap();
+        let values = CountMatrix {
+            genes: 2,
+            row_offsets: vec![0, 1, 2, 4],
+            columns: vec![0, 0, 0, 1],
+            values: vec![0.5, -2.0, 4.5, 3.0],
+        };
+        let labels = Normalization::AsGiven.labels_of_levels(&values, &[1, 0], &layout).unwrap();
+        assert_eq!(labels.bin.values, [0.0, 0.5, 0.0, -2.0, 3.0, 4.5]);
+        assert_eq!(labels.spot.values, [0.0, -0.75, 3.0, 4.5]);
+        assert_eq!(labels.region.values, [1.0, 1.0]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Sparse counts → tiles → normalised labels.
+//! Sparse counts → tiles → normalised labels; or values that were normalised before, which become labels as they are.
 
 mod aggregate;
 mod counts;
@@ -11,6 +11,6 @@ mod rows;
 pub use counts::CountMatrix;
 pub use error::ExpressionError;
 pub use genes::{CommonGenes, GeneSelection};
-pub use labels::{GeneStatistics, Normalization, per_gene_statistics};
+pub use labels::{GeneStatistics, Normalization, ValueKind, per_gene_statistics};
 pub use matrix::Matrix;
 pub use rows::{RowSource, is_known};

@@ -161,7 +161,7 @@ pub struct PrepareH5adArgs {
     /// Column of obs that names the samples; library_id, sample_id or sample when left out
     #[arg(long, value_name = "COLUMN")]
     pub library_key: Option<String>,
-    /// Take values that are no counts as they are; the slide is marked so, and `train` and `evaluate` refuse it
+    /// Take normalised values as they are; such slides train and score models of their own, never beside counts
     #[arg(long)]
     pub allow_normalized: bool,
     /// Keep observations whose in_tissue is 0

@@ -42,7 +42,7 @@ pub struct DataConfig {
     pub gene_selection: GeneSelection,
     /// File of gene symbols or ids, one per line, for `gene_selection = "file"`; else empty.
     pub gene_file: String,
-    /// How raw counts become labels.
+    /// How raw counts become labels. For slides of normalised values it is `as_given`, whatever was asked for.
     pub normalization: Normalization,
     /// Training bins whose counts over all genes add up to less than this are left out of training: their labels are
     /// mostly sampling noise. The gene panel is chosen with them, and no bin is left out of a score.
@@ -53,9 +53,9 @@ pub struct DataConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GeneSelection {
-    /// The genes of highest mean log1p CP10K.
+    /// The genes of highest mean log1p CP10K, or of highest mean of normalised values.
     HighestMean,
-    /// The genes of highest variance of log1p CP10K.
+    /// The genes of highest variance of the same.
     MostVariable,
     /// The genes of a file.
     File,

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use magnet_core::anndata::{AnnDataFile, AxisTable, Column};
 use magnet_core::coordinates::SlidePx;
+use magnet_core::expression::ValueKind;
 use magnet_core::hdf5::{Hdf5File, Limits};
 
 use super::library_scale::{LibraryScale, number};
-use super::metadata::ValueKind;
 use super::prepare::{Dropped, NewSlide, Summary, check_id, check_mpp, refuse_existing_ids};
 use super::tenx_matrix::GENE_EXPRESSION;
 use super::visium::{SPOT_UM, STATED_SPOT_UM, pixel_size_of_array};
@@ -62,7 +62,7 @@ pub struct H5adOptions {
     pub library: Option<String>,
     /// The column of `obs` that names the samples; the usual ones are tried when `None`.
     pub library_key: Option<String>,
-    /// Whether values that are no counts are taken as they are.
+    /// Whether values that are no counts are taken as they are; numbers they must be.
     pub allow_normalized: bool,
     /// Whether observations off tissue are kept.
     pub off_tissue: bool,
@@ -151,11 +151,18 @@ impl H5adOptions {
         let obs = obs.select(&rows);
         let barcodes = obs.names.clone();
         let centers_px = rows.iter().filter_map(|&row| centers_px.get(row).copied()).collect();
-        let values = match validate::raw_counts(&self.input, &counts, &barcodes, &genes.symbols) {
+        let check = |kind| {
+            validate::values(&self.input, kind, &counts, &barcodes, &genes.symbols)
+                .map_err(|error| InputError { field: path.clone(), ..error })
+        };
+        let values = match check(ValueKind::Counts) {
             Ok(()) => ValueKind::Counts,
             Err(_) if self.allow_normalized => {
-                let note = format!("{path} holds normalised values, taken as they are: `train` wants counts");
-                notes.push(note);
+                check(ValueKind::Normalized)?;
+                notes.push(format!(
+                    "{path} holds normalised values, which become labels as they are (no library size, no \
+                     logarithm; wider tiles take the mean of their bins)"
+                ));
                 ValueKind::Normalized
             }
             Err(error) => return Err(self.not_counts(error, data, &path, &counts.values)),
@@ -391,7 +398,7 @@ impl H5adOptions {
             others => format!("--layer takes another: {}", others.join(", ")),
         };
         let found = format!("{}; the values look {looks}; {hint}", error.found);
-        InputError { field: path.to_owned(), found, ..error }.into()
+        InputError { found, ..error }.into()
     }
 }
 

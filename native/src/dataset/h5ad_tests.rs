@@ -102,9 +102,16 @@ fn normalised_values_are_taken_only_when_told_and_marked() {
     assert!(error.contains("scaled to zero mean") && error.contains("no other matrix"), "{error}");
     let options = H5adOptions { allow_normalized: true, ..example.options() };
     let summary = example.run(&options).unwrap();
-    assert!(summary.slides[0].notes[0].contains("taken as they are"), "{:?}", summary.slides[0].notes);
+    let note = &summary.slides[0].notes[0];
+    assert!(note.contains("become labels as they are") && note.contains("the mean of their bins"), "{note}");
     let dataset = Dataset::open(&options.out).unwrap();
     assert_eq!(dataset.metadata("S1").unwrap().values, ValueKind::Normalized);
+    assert_eq!(example.slide().counts.row(0).1, [-0.5, 1.5, 0.5]);
+
+    let mut example = Example::new();
+    example.data.x = Values::Dense(Matrix::new(4, 3, X.map(|value| value / 0.0 * 0.5).to_vec()).unwrap());
+    let error = example.error(&H5adOptions { allow_normalized: true, ..example.options() });
+    assert!(error.contains("a.h5ad: X: expected normalised values, all of them finite"), "{error}");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use magnet_core::expression::ValueKind;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::InputError;
@@ -18,17 +19,6 @@ const PIXEL_SIZE_KEYS: [&str; 3] = ["pixel_size_um", "pixel_size_um_estimated", 
 const BIN_KEYS: [&str; 2] = ["bin_um", "spot_diameter"];
 /// Spot diameters in µm of technologies whose name settles them.
 const KNOWN_SPOTS: [(&str, f64); 2] = [("Spatial Transcriptomics", 100.0), ("Visium", 55.0)];
-
-/// What the numbers of a slide's matrix are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ValueKind {
-    /// Raw counts.
-    #[default]
-    Counts,
-    /// Numbers that were normalised before they came here, in whichever way.
-    Normalized,
-}
 
 /// What a slide's metadata file says.
 #[derive(Debug, Clone, PartialEq, Serialize)]

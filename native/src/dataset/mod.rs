@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DATASET/
-//!   st/<id>.h5ad            raw counts, obsm/spatial in full-resolution pixels
+//!   st/<id>.h5ad            raw counts (or, marked as such, normalised values), obsm/spatial in full-resolution pixels
 //!   wsis/<id>.tif|png|jpg   the full-resolution image
 //!   metadata/<id>.json      pixel_size_um, bin_um, technology, patient, digests of the sources
 //! ```
@@ -36,11 +36,11 @@ use anyhow::{Context, Result};
 use magnet_core::GenePanel;
 use magnet_core::anndata::{AnnDataFile, AxisTable, Column};
 use magnet_core::coordinates::SlidePx;
-use magnet_core::expression::CountMatrix;
+use magnet_core::expression::{CountMatrix, ValueKind};
 use magnet_core::gene_panel::GenePanelError;
 use magnet_core::hdf5::{Hdf5File, Limits};
 
-use self::metadata::{Metadata, ValueKind};
+use self::metadata::Metadata;
 use crate::error::InputError;
 use crate::files::sha256_file;
 
@@ -58,8 +58,10 @@ pub struct SlideData {
     pub patient: Option<String>,
     /// All measured genes, in column order of `counts`.
     pub genes: GenePanel,
-    /// Raw counts, one row per bin.
+    /// Raw counts, or what `values` says, one row per bin.
     pub counts: CountMatrix,
+    /// What the numbers in `counts` are.
+    pub values: ValueKind,
     /// Barcode or spot name of each bin.
     pub barcodes: Vec<String>,
     /// Bin centres in full-resolution pixels.
@@ -142,11 +144,30 @@ impl Dataset {
         find_image(&self.root.join("wsis"), id)
     }
 
-    /// Reads a slide and checks it: raw counts, unique names, every bin inside the image.
+    /// What the values of the slides `ids` are: labels of one model come from one kind.
     ///
     /// # Errors
-    /// When a file is absent or damaged, counts are not raw, or parts contradict each other; the message names file,
-    /// field, expected and found.
+    /// When there is no such slide, its metadata cannot be read, or some slides hold counts and others normalised
+    /// values; the message names one of each.
+    pub fn value_kind<'a>(&self, ids: impl IntoIterator<Item = &'a String>) -> Result<ValueKind> {
+        let mut first: Option<(&String, ValueKind)> = None;
+        for id in ids {
+            let values = self.metadata(id)?.values;
+            let (first_id, first_values) = *first.get_or_insert((id, values));
+            if values != first_values {
+                let expected = "slides of raw counts alone, or of normalised values alone";
+                let found = format!("{first_values} of {first_id}, {values} of {id}");
+                return Err(InputError::in_file(&self.root, "values", expected, found).into());
+            }
+        }
+        Ok(first.map(|(_, values)| values).unwrap_or_default())
+    }
+
+    /// Reads a slide and checks it: raw counts or finite values, unique names, every bin inside the image.
+    ///
+    /// # Errors
+    /// When a file is absent or damaged, values are not what the metadata says, or parts contradict each other; the
+    /// message names file, field, expected and found.
     pub fn slide(&self, id: &str) -> Result<SlideData> {
         let slide = self.undigested_slide(id)?;
         Ok(SlideData {
@@ -166,11 +187,6 @@ impl Dataset {
         let metadata = self.metadata(id)?;
         let image_path = self.image_path(id)?;
         let counts_path = self.counts_path(id);
-        if metadata.values != ValueKind::Counts {
-            let expected = "raw counts: the labels of spot and region tiles are sums of counts before normalisation \
-                            (prepare the slide again with --layer, naming the layer that holds counts)";
-            return Err(InputError::in_file(&counts_path, "X", expected, "normalised values").into());
-        }
         let parts = read_counts(&counts_path, metadata.off_tissue)
             .with_context(|| counts_path.display().to_string())?;
         let Counts { barcodes, genes, counts, centers_px } = parts;
@@ -179,7 +195,7 @@ impl Dataset {
             return Err(InputError::in_file(&counts_path, "obsm/spatial", expected, "none").into());
         };
         validate::unique(&counts_path, "obs", &barcodes)?;
-        validate::raw_counts(&counts_path, &counts, &barcodes, &genes.symbols)?;
+        validate::values(&counts_path, metadata.values, &counts, &barcodes, &genes.symbols)?;
         let size_px = image_size_px(&image_path)?;
         validate::inside_image(&counts_path, &centers_px, &barcodes, &image_path, size_px, &[])?;
         Ok(SlideData {
@@ -187,6 +203,7 @@ impl Dataset {
             patient: metadata.patient,
             genes,
             counts,
+            values: metadata.values,
             barcodes,
             centers_px,
             um_per_px: metadata.pixel_size_um,

@@ -10,10 +10,10 @@ use anyhow::{Context, Result, anyhow};
 use magnet_core::GenePanel;
 use magnet_core::anndata::{AnnData, Annotation, AxisTable, Column, Values};
 use magnet_core::coordinates::SlidePx;
-use magnet_core::expression::CountMatrix;
+use magnet_core::expression::{CountMatrix, ValueKind};
 use serde::Serialize;
 
-use super::metadata::{Metadata, ValueKind};
+use super::metadata::Metadata;
 use super::validate::{self, Frame};
 use super::{IMAGE_EXTENSIONS, image_extension, image_size_px};
 use crate::deflate::AllThreads;
@@ -179,9 +179,7 @@ impl NewSlide {
             return Err(InputError::in_file(counts, "genes", "at least one", "none").into());
         }
         validate::unique(counts, "spots", &self.barcodes)?;
-        if self.values == ValueKind::Counts {
-            validate::raw_counts(counts, &self.counts, &self.barcodes, &self.genes.symbols)?;
-        }
+        validate::values(counts, self.values, &self.counts, &self.barcodes, &self.genes.symbols)?;
         let size_px = image_size_px(&self.image)?;
         validate::inside_image(
             self.positions_source(),

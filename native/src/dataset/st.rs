@@ -8,10 +8,9 @@ use anyhow::{Context, Result};
 use magnet_core::GenePanel;
 use magnet_core::anndata::Column;
 use magnet_core::coordinates::{SlidePx, SlideUm};
-use magnet_core::expression::CountMatrix;
+use magnet_core::expression::{CountMatrix, ValueKind};
 
 use super::array_fit;
-use super::metadata::ValueKind;
 use super::prepare::{Dropped, NewSlide, Summary, check_id, check_mpp, refuse_existing_ids};
 use super::table::{Row, Table, TableError};
 use super::{find_image, gene_panel};

@@ -88,11 +88,30 @@ fn spots_off_tissue_are_left_out_unless_the_metadata_keeps_them() {
 }
 
 #[test]
-fn normalised_values_are_not_taken_for_counts() {
+fn normalised_values_are_read_as_such_and_never_beside_counts() {
     let mut example = Example::new();
     example.metadata = r#"{"pixel_size_um": 0.5, "bin_um": 55, "values": "normalized"}"#;
+    sparse(&mut example.data).values[0] = -0.5;
+    let root = example.write();
+    let dataset = Dataset::open(&root).unwrap();
+    let slide = dataset.slide("S1").unwrap();
+    assert_eq!((slide.values, slide.counts.values[0]), (ValueKind::Normalized, -0.5));
+    let ids = ["S1", "S2"].map(str::to_owned);
+    assert_eq!(dataset.value_kind(&ids[..1]).unwrap(), ValueKind::Normalized);
+
+    fs::copy(root.join("st/S1.h5ad"), root.join("st/S2.h5ad")).unwrap();
+    fs::write(root.join("metadata/S2.json"), r#"{"pixel_size_um": 0.5, "bin_um": 55}"#).unwrap();
+    let error = Dataset::open(&root).unwrap().value_kind(&ids).unwrap_err();
+    assert_eq!(exit_code(&error), exit::BAD_INPUT);
+    let error = error.to_string();
+    assert!(error.contains("found normalised values of S1, raw counts of S2"), "{error}");
+
+    sparse(&mut example.data).values[1] = f32::INFINITY;
     let error = example.error();
-    assert!(error.contains("X: expected raw counts") && error.contains("--layer"), "{error}");
+    assert!(
+        error.contains("X: expected normalised values, all of them finite, found inf for spot s1"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use magnet_core::coordinates::SlidePx;
-use magnet_core::expression::CountMatrix;
+use magnet_core::expression::{CountMatrix, ValueKind};
 use rayon::prelude::*;
 
 use crate::error::InputError;
@@ -28,22 +28,27 @@ pub(super) fn unique(file: &Path, field: &str, names: &[String]) -> Result<(), I
     Ok(())
 }
 
-/// Counts that are whole numbers and not negative.
+/// Counts that are whole numbers and not negative, or normalised values that are numbers: of log-normalised and scaled
+/// values some are negative.
 ///
 /// # Errors
-/// Names the first spot and gene whose count is something else.
-pub(super) fn raw_counts(
+/// Names the first spot and gene whose value is something else.
+pub(super) fn values(
     file: &Path,
+    kind: ValueKind,
     counts: &CountMatrix,
     barcodes: &[String],
     genes: &[String],
 ) -> Result<(), InputError> {
     // All of a part at once, which a processor does for many values with one instruction.
-    let good = |part: &[f32]| part.iter().fold(true, |good, &value| good & is_count(value));
+    let good = |part: &[f32]| match kind {
+        ValueKind::Counts => part.iter().fold(true, |good, &value| good & is_count(value)),
+        ValueKind::Normalized => part.iter().fold(true, |good, &value| good & value.is_finite()),
+    };
     if counts.values.par_chunks(VALUES_AT_ONCE).all(good) {
         return Ok(());
     }
-    let place = counts.values.iter().position(|&value| !is_count(value)).unwrap_or_default();
+    let place = counts.values.iter().position(|value| !good(std::slice::from_ref(value))).unwrap_or_default();
     let value = counts.values.get(place).copied().unwrap_or_default();
     let row = counts.row_offsets.partition_point(|&offset| offset <= place).saturating_sub(1);
     let barcode = barcodes.get(row).map_or("", String::as_str);
@@ -51,7 +56,11 @@ pub(super) fn raw_counts(
     let gene = genes.get(column).map_or("", String::as_str);
     let hint = if value > 0.0 && value.is_finite() { " (is X normalised already?)" } else { "" };
     let found = format!("{value} for spot {barcode}, gene {gene}{hint}");
-    Err(InputError::in_file(file, "X", "raw counts (whole numbers from 0)", found))
+    let expected = match kind {
+        ValueKind::Counts => "raw counts (whole numbers from 0)",
+        ValueKind::Normalized => "normalised values, all of them finite",
+    };
+    Err(InputError::in_file(file, "X", expected, found))
 }
 
 /// Values that a thread looks at in one go.
@@ -190,14 +199,17 @@ mod tests {
             columns: vec![0, 0, 1],
             values: vec![3.0, 0.0, value],
         };
-        assert!(raw_counts(Path::new("f"), &with(7.0), &barcodes, &genes).is_ok());
-        for value in [0.0, 8_388_607.0, 8_388_609.0, 3e9, 4.3e9, 1e30] {
-            assert!(raw_counts(Path::new("f"), &with(value), &barcodes, &genes).is_ok(), "{value}");
+        let raw_counts =
+            |counts: &CountMatrix| values(Path::new("f"), ValueKind::Counts, counts, &barcodes, &genes);
+        for value in [0.0, 7.0, 8_388_607.0, 8_388_609.0, 3e9, 4.3e9, 1e30] {
+            assert!(raw_counts(&with(value)).is_ok(), "{value}");
         }
         for (value, found) in [(-1.0, "-1"), (f32::NAN, "NaN"), (f32::INFINITY, "inf"), (0.5, "0.5")] {
-            let error = raw_counts(Path::new("f"), &with(value), &barcodes, &genes).unwrap_err().to_string();
+            let error = raw_counts(&with(value)).unwrap_err().to_string();
             assert!(error.contains(&format!("found {found} for spot s2, gene B")), "{error}");
             assert_eq!(error.ends_with("(is X normalised already?)"), value == 0.5);
+            let normalized = values(Path::new("f"), ValueKind::Normalized, &with(value), &barcodes, &genes);
+            assert_eq!(normalized.is_ok(), value.is_finite(), "{normalized:?}");
         }
     }
 

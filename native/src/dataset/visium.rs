@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use magnet_core::anndata::Column;
 use magnet_core::coordinates::{SlidePx, SlideUm};
+use magnet_core::expression::ValueKind;
 
 use super::array_fit;
-use super::metadata::ValueKind;
 use super::positions::{BinPosition, read_positions};
 use super::prepare::{NewSlide, Summary, check_id, check_mpp, refuse_existing_ids};
 use super::scalefactors::{Scalefactors, read_scalefactors};

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use magnet_core::anndata::Column;
-use magnet_core::expression::CountMatrix;
+use magnet_core::expression::{CountMatrix, ValueKind};
 
 use super::bins::{BinPlace, BinPositions, TileBuilder, Tiles, locate};
-use super::metadata::ValueKind;
 use super::prepare::{Dropped, NewSlide, Summary, check_id, refuse_existing_ids};
 use super::scalefactors::read_scalefactors;
 use super::space_ranger;

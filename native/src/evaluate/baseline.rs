@@ -4,7 +4,7 @@ use anyhow::Context;
 use magnet_core::Level;
 use magnet_core::comparator::{Comparator, Ridge, TrainingMean, slide_statistics};
 use magnet_core::coordinates::um_from_px;
-use magnet_core::expression::{GeneSelection, Matrix, Normalization};
+use magnet_core::expression::{GeneSelection, Matrix, Normalization, ValueKind};
 use magnet_core::metrics::{Evaluation, ScoredSlide, evaluate};
 use rayon::prelude::*;
 use serde_json::json;
@@ -32,9 +32,10 @@ pub fn run(args: &BaselineArgs, console: &Console) -> anyhow::Result<()> {
         return Err(InputError::in_flag("--test", "slide", "slides that are not in --train", id).into());
     }
     let dataset = Dataset::open(&args.data)?;
+    let values = dataset.value_kind(args.train.iter().chain(&args.test))?;
     let load = |ids: &[String]| ids.iter().map(|id| dataset.slide(id)).collect::<anyhow::Result<Vec<_>>>();
     let (train, test) = (load(&args.train)?, load(&args.test)?);
-    let panel = gene_panel(&train, args.genes)?;
+    let panel = gene_panel(&train, values, args.genes)?;
     let observe = |slides: &[SlideData]| -> anyhow::Result<Vec<Observed>> {
         slides
             .iter()
@@ -53,9 +54,13 @@ pub fn run(args: &BaselineArgs, console: &Console) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gene_panel(slides: &[SlideData], genes: usize) -> anyhow::Result<magnet_core::GenePanel> {
+fn gene_panel(
+    slides: &[SlideData],
+    values: ValueKind,
+    genes: usize,
+) -> anyhow::Result<magnet_core::GenePanel> {
     let counts: Vec<_> = slides.iter().map(|slide| (&slide.counts, &slide.genes)).collect();
-    Ok(GeneSelection::HighestMean.select(&counts, &[], genes)?)
+    Ok(GeneSelection::HighestMean.select(&counts, values, &[], genes)?)
 }
 
 fn observe(
@@ -64,7 +69,11 @@ fn observe(
     patches_px: &[usize],
 ) -> anyhow::Result<Observed> {
     let columns = panel.columns_in(&slide.genes).with_context(|| format!("slide {}", slide.id))?;
-    let labels = Normalization::Log1pCp10k.labels(&slide.counts, &columns)?;
+    let normalization = match slide.values {
+        ValueKind::Counts => Normalization::Log1pCp10k,
+        ValueKind::Normalized => Normalization::AsGiven,
+    };
+    let labels = normalization.labels(&slide.counts, &columns)?;
     let image = open_image(slide)?;
     let centers: Vec<_> =
         slide.centers_px.iter().map(|&center| um_from_px(center, slide.um_per_px)).collect();

@@ -76,6 +76,11 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> anyhow::Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let chosen = device::choose(args.device.device, console)?;
     let model = ModelFile::load(&args.model, &chosen.device)?;
+    let (learned, values) = (model.bundle.metadata.normalization.values(), dataset.value_kind(&args.slides)?);
+    if values != learned {
+        let expected = format!("slides of {learned}, as those that {} was trained on", args.model.display());
+        return Err(InputError::in_file(dataset.root(), "values", expected, values).into());
+    }
     let mut slides = Vec::with_capacity(args.slides.len());
     for id in &args.slides {
         let slide = dataset.slide(id)?;
@@ -189,17 +194,7 @@ fn measured(
             error,
         )
     })?;
-    let labels = |level: Level| -> anyhow::Result<Matrix> {
-        Ok(match level {
-            Level::Bin => metadata.normalization.labels(&slide.counts, &columns)?,
-            _ => {
-                let tiles = layout.centers.get(level).len();
-                let counts = slide.counts.aggregate(layout.parents(level), tiles)?;
-                metadata.normalization.labels(&counts, &columns)?
-            }
-        })
-    };
-    PerLevel::try_from_fn(labels)
+    Ok(metadata.normalization.labels_of_levels(&slide.counts, &columns, layout)?)
 }
 
 fn score(model: &ModelFile, slides: &[EvaluatedSlide]) -> anyhow::Result<Scores> {

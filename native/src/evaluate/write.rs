@@ -95,8 +95,9 @@ fn write_anndata(path: &Path, model: &ModelFile, slide: &EvaluatedSlide, level: 
     };
     let mut data = map.anndata(&images.each_ref().map(|(name, image)| (*name, image)))?;
     data.layers.insert("measured".into(), measured.get(level));
-    let unit = model.bundle.metadata.normalization.unit();
-    let note = format!("counts of the slide in the same genes and units as X, {unit}");
+    let normalization = model.bundle.metadata.normalization;
+    let (values, unit) = (normalization.values(), normalization.unit());
+    let note = format!("{values} of the slide in the same genes and units as X, {unit}");
     annotate(&mut data.uns, "magnet/measured", Annotation::Text(note));
     annotate(&mut data.uns, "magnet/counts_sha256", Annotation::Text(slide.counts_sha256.clone()));
     let mut out = BufWriter::new(File::create(path)?);

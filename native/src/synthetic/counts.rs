@@ -67,6 +67,7 @@ impl Truth {
                     let total: f32 = row.iter().map(|value| value + 1.0).sum();
                     row.iter_mut().for_each(|value| *value = ((*value + 1.0) / total).ln());
                 }
+                Normalization::AsGiven => {}
             }
         }
         labels

@@ -144,7 +144,7 @@ pub fn choose_panel(
     };
     let slides: Vec<_> = training.iter().map(|slide| (&slide.counts, &slide.genes)).collect();
     let others: Vec<&GenePanel> = validation.iter().map(|slide| &slide.genes).collect();
-    rule.select(&slides, &others, config.genes).map_err(|error| {
+    rule.select(&slides, config.normalization.values(), &others, config.genes).map_err(|error| {
         InputError::in_flag("--train", "gene panel", format!("{} genes", config.genes), error).into()
     })
 }
@@ -250,14 +250,8 @@ pub fn lay_out(
     let columns = panel.columns_in(&slide.genes).with_context(named)?;
     let bins: Vec<_> = slide.centers_px.iter().map(|&center| um_from_px(center, slide.um_per_px)).collect();
     let layout = SlideLayout::new(&bins, &model.levels, model.neighbors).with_context(named)?;
-    let labels = PerLevel::try_from_fn(|level| {
-        if level == Level::Bin {
-            return data.normalization.labels(&slide.counts, &columns);
-        }
-        let tiles = slide.counts.aggregate(layout.parents(level), layout.centers.get(level).len())?;
-        data.normalization.labels(&tiles, &columns)
-    });
-    Ok((layout, labels.with_context(named)?))
+    let labels = data.normalization.labels_of_levels(&slide.counts, &columns, &layout).with_context(named)?;
+    Ok((layout, labels))
 }
 
 /// Mean and standard deviation of the labels of each level over slides.
@@ -329,7 +323,7 @@ pub fn with_inputs(
 
 #[cfg(test)]
 mod tests {
-    use magnet_core::expression::CountMatrix;
+    use magnet_core::expression::{CountMatrix, ValueKind};
 
     use super::*;
 
@@ -339,6 +333,7 @@ mod tests {
             id: "a".into(),
             patient: None,
             genes,
+            values: ValueKind::Counts,
             counts: CountMatrix::from_rows(1, totals.iter().map(|&total| vec![(0, total)])).unwrap(),
             barcodes: (0..totals.len()).map(|bin| format!("b{bin}")).collect(),
             centers_px: (0..totals.len()).map(|bin| SlidePx { x: bin as f64, y: 0.0 }).collect(),

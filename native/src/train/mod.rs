@@ -32,6 +32,7 @@ pub use output::{EpochRow, MODEL_FILE, read_metrics};
 pub use plan::{Plan, plan};
 
 /// Everything that a training run is told.
+#[derive(Clone)]
 pub struct TrainOptions<'a> {
     /// Prepared dataset.
     pub data: PathBuf,
@@ -107,6 +108,7 @@ pub struct TrainSummary {
 /// is no number; whatever the disk and the device say.
 pub fn run(options: &TrainOptions<'_>) -> Result<TrainSummary> {
     let _one_at_a_time = exclusive();
+    let options = &setup::for_values(options)?;
     let setup = setup::Setup::open(options)?;
     let folder = output::RunFolder::open(options, &setup)?;
     let result = trainer::Trainer::start(options, &setup, &folder)?.train()?;

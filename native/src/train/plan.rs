@@ -12,7 +12,7 @@ use super::TrainOptions;
 use super::batches::{Augmentation, PreparedBlock, epoch_blocks};
 use super::data::{LevelSource, TrainingSlide};
 use super::optimizer::Updater;
-use super::setup::Setup;
+use super::setup::{Setup, for_values};
 use super::trainer::{initial_model, step};
 use crate::config::OptimizerConfig;
 
@@ -65,6 +65,7 @@ pub struct PlannedSlide {
 /// As [`super::run`].
 pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
     let _one_at_a_time = super::exclusive();
+    let options = &for_values(options)?;
     let setup = Setup::open(options)?;
     let config = &options.config.train;
     let device = Setup::training_device(&options.device);

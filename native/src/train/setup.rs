@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use magnet_core::GenePanel;
 use magnet_core::bundle::WideEncoderIdentity;
 use magnet_core::digest::sha256_hex;
-use magnet_core::expression::{GeneStatistics, Matrix};
+use magnet_core::expression::{GeneStatistics, Matrix, Normalization, ValueKind};
 use magnet_core::level::{Level, PerLevel};
 use magnet_core::model::{MagNetConfig, WideFeatures};
 use magnet_core::weights::Weights;
@@ -38,17 +38,51 @@ pub struct Setup {
     pub run_digest: String,
 }
 
+/// The options, with the labels that the values of the slides allow: normalised values are labels as they are, and have
+/// no library size by which a bin could be too shallow.
+///
+/// # Errors
+/// For slides that are not there, slides of counts beside slides of normalised values, and counts that are to be taken
+/// as they are.
+pub fn for_values<'a>(options: &TrainOptions<'a>) -> Result<TrainOptions<'a>> {
+    check_lists(&options.train, &options.valid)?;
+    let mut options = options.clone();
+    let dataset = Dataset::open(&options.data)?;
+    for (flag, ids) in [("--train", &options.train), ("--valid", &options.valid)] {
+        check_known(flag, ids, dataset.ids())?;
+    }
+    let values = dataset.value_kind(options.train.iter().chain(&options.valid))?;
+    let data = &mut options.config.data;
+    match (values, data.normalization) {
+        (ValueKind::Counts, Normalization::AsGiven) => {
+            let expected = "log1p_cp10k or log_proportion: the slides hold raw counts";
+            return Err(InputError::in_flag("--set", "data.normalization", expected, "as_given").into());
+        }
+        (ValueKind::Counts, _) | (ValueKind::Normalized, Normalization::AsGiven) => {}
+        (ValueKind::Normalized, _) => {
+            data.normalization = Normalization::AsGiven;
+            options.console.say(
+                "the slides hold normalised values: labels are these as they are, tiles take their mean",
+            );
+        }
+    }
+    if values == ValueKind::Normalized && data.min_counts > 0 {
+        options.console.say(format_args!(
+            "data.min_counts = {} is not applied: normalised values have no library size",
+            data.min_counts
+        ));
+        data.min_counts = 0;
+    }
+    Ok(options)
+}
+
 impl Setup {
     /// Reads and checks everything that the options name.
     ///
     /// # Errors
     /// For wrong slide lists, slides that do not fit the configuration, and files that cannot be read.
     pub fn open(options: &TrainOptions<'_>) -> Result<Self> {
-        check_lists(&options.train, &options.valid)?;
         let dataset = Dataset::open(&options.data)?;
-        let known = dataset.ids().to_vec();
-        check_known("--train", &options.train, &known)?;
-        check_known("--valid", &options.valid, &known)?;
         options.config.validate("configuration")?;
 
         let console = &options.console;

@@ -5,12 +5,13 @@ use std::path::Path;
 use magnet_core::anndata::{AnnData, AxisTable, Values};
 use magnet_core::bundle::Bundle;
 use magnet_core::coordinates::SlidePx;
-use magnet_core::expression::CountMatrix;
+use magnet_core::expression::{CountMatrix, Normalization, ValueKind};
 use magnet_core::random::stream;
 use rand::RngExt;
 
 use super::*;
-use crate::error::Interrupted;
+use crate::dataset::Dataset;
+use crate::error::{Interrupted, exit, exit_code};
 
 /// Bins per side of a slide, and their size in px and µm.
 const SIDE: usize = 10;
@@ -314,4 +315,54 @@ fn a_single_level_model_trains() {
     let summary = run(&options(root.path(), "run", config, &never)).unwrap();
     let scores = summary.valid.unwrap();
     assert!(scores.bin.is_some() && scores.spot.is_none() && scores.region.is_none());
+}
+
+/// Puts the slides' own log1p CP10K in place of their counts.
+fn normalize(root: &Path, ids: &[&str]) {
+    let dataset = Dataset::open(root).unwrap();
+    for id in ids {
+        let slide = dataset.slide(id).unwrap();
+        let all: Vec<u32> = (0..slide.genes.len() as u32).collect();
+        let values = Normalization::Log1pCp10k.labels(&slide.counts, &all).unwrap();
+        let (obs, var) =
+            [&slide.barcodes, &slide.genes.symbols].map(|names| AxisTable::from_names(names.clone())).into();
+        let mut data = AnnData::new(Values::Dense(values), obs, var);
+        data.spatial = Some(slide.centers_px);
+        fs::write(root.join("st").join(format!("{id}.h5ad")), data.write().unwrap()).unwrap();
+        let metadata = serde_json::json!({ "pixel_size_um": 1.0, "bin_um": BIN, "values": "normalized" });
+        fs::write(root.join("metadata").join(format!("{id}.json")), metadata.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn normalised_values_train_the_model_that_their_counts_train() {
+    let root = dataset();
+    let set = ["model.wide_levels=false", "train.epochs=2", "data.genes=3"];
+    let of_counts = run(&options(root.path(), "counts", config(&set), &never)).unwrap();
+    normalize(&root.path().join("data"), &["a"]);
+    let error = run(&options(root.path(), "mixed", config(&set), &never)).unwrap_err();
+    assert_eq!(exit_code(&error), exit::BAD_INPUT);
+    assert!(error.to_string().contains("normalised values of a, raw counts of b"), "{error}");
+
+    normalize(&root.path().join("data"), &["b", "c"]);
+    let shallow = [set[0], set[1], set[2], "data.min_counts=1000"];
+    let of_values = run(&options(root.path(), "values", config(&shallow), &never)).unwrap();
+    assert_eq!(of_values.weights_sha256, of_counts.weights_sha256);
+    let metadata =
+        |summary: &TrainSummary| Bundle::from_bytes(&fs::read(&summary.model).unwrap()).unwrap().metadata;
+    let (given, counted) = (metadata(&of_values), metadata(&of_counts));
+    assert_eq!(given.panel, counted.panel);
+    assert_eq!(given.gene_statistics.bin, counted.gene_statistics.bin);
+    assert_eq!(given.held_out, counted.held_out);
+    assert_eq!(given.normalization.values(), ValueKind::Normalized);
+    assert_eq!(given.normalization.unit(), "normalised values as given");
+    assert!(given.provenance.run_config.contains("normalization = \"as_given\""));
+
+    // The run goes on with what it wrote; counts are never taken as they are.
+    let resumed = TrainOptions { resume: true, ..options(root.path(), "values", config(&shallow), &never) };
+    assert_eq!(run(&resumed).unwrap().weights_sha256, of_counts.weights_sha256);
+    let root = dataset();
+    let as_given = config(&["data.normalization=as_given"]);
+    let error = run(&options(root.path(), "run", as_given, &never)).unwrap_err();
+    assert!(error.to_string().contains("data.normalization: expected log1p_cp10k or"), "{error}");
 }
