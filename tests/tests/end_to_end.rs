@@ -65,17 +65,22 @@ fn prediction_writes_maps_and_the_same_values_twice() {
     let out = folder.path().join("maps");
     let image = text(&fixture().source().join("C.jpg"));
     let model = text(&fixture().model());
+    let beyond = IMAGE_PX * 2;
     let panel = Bundle::from_bytes(&fs::read(fixture().model()).unwrap()).unwrap().metadata.panel.symbols;
     let places = folder.path().join("places.csv");
     fs::write(&places, "barcode,x,y\nleft,100,200\nright,350,200.5\n").unwrap();
     let line = format!(
-        "predict --model {model} --image {image} --mpp 4 --positions {} --out {} --genes {} --device cpu --json",
+        "predict --model {model} --image {image} --mpp 4 --positions {} --region 50,0,{beyond},{beyond} --out {} --genes {} --device cpu --json",
         text(&places),
         text(&out),
         panel[1].to_lowercase()
     );
-    let result = run_line(&line).success().json();
+    let result = run_line(&line).success();
+    assert!(result.stderr.contains("reaches beyond the slide"), "{}", result.stderr);
+    let result = result.json();
     assert_eq!((result["observations"].as_u64(), result["genes"].as_u64()), (Some(2), Some(8)));
+    assert_eq!(result["region"]["beyond_slide"], Value::Bool(true));
+    assert_eq!(result["region"]["predicted_px"], format!("50,0,{},{IMAGE_PX}", IMAGE_PX - 50));
 
     let map = image::open(out.join(format!("{}.png", panel[1]))).unwrap();
     assert!(map.width() > 300 && map.height() > 300);

@@ -22,6 +22,14 @@ struct Raster {
     places: Vec<PlacedRow>,
 }
 
+impl Raster {
+    /// Places that share their pixel with another.
+    fn sharing(&self) -> usize {
+        let pixels = self.places.chunk_by(|a, b| (a.tile, a.within) == (b.tile, b.within));
+        pixels.map(<[PlacedRow]>::len).filter(|&places| places > 1).sum()
+    }
+}
+
 /// A place on the raster.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct PlacedRow {
@@ -33,7 +41,8 @@ struct PlacedRow {
 impl PredictedMap<'_> {
     /// Writes each of `genes` as a channel of 32-bit floating point, NaN where nothing was predicted, from the start of
     /// `out` on. The image has `slide_px` (width, height) pixels at full resolution; the raster covers it all. Where
-    /// several places fall on one pixel, it holds the mean of those that are known.
+    /// several places fall on one pixel, it holds the mean of those that are known; how many places share a pixel with
+    /// another is returned.
     ///
     /// OME-XML names the channels by gene and says how large a pixel is and, as the planes' position, where the raster
     /// begins; its description is the provenance.
@@ -45,7 +54,7 @@ impl PredictedMap<'_> {
         genes: &[usize],
         slide_px: (u32, u32),
         out: &mut (impl Write + Seek),
-    ) -> io::Result<()> {
+    ) -> io::Result<usize> {
         let raster = self.raster(slide_px)?;
         let description = self.ome_xml(genes, &raster)?;
         let mut file = PyramidWriter::new(out)?;
@@ -68,7 +77,7 @@ impl PredictedMap<'_> {
                 })?;
             }
         }
-        Ok(())
+        Ok(raster.sharing())
     }
 
     fn raster(&self, (width_px, height_px): (u32, u32)) -> io::Result<Raster> {

@@ -211,7 +211,8 @@ fn the_ome_tiff_lies_on_the_slide() {
     use tiff::decoder::{Decoder, DecodingResult};
     let owned = owned();
     let mut out = std::io::Cursor::new(Vec::new());
-    owned.map().write_ome_tiff(&[1, 0], (210, 80), &mut out).unwrap();
+    let sharing = owned.map().write_ome_tiff(&[1, 0], (210, 80), &mut out).unwrap();
+    assert_eq!(sharing, 0);
     out.set_position(0);
     let mut file = Decoder::new(out).unwrap();
     let description = file.get_tag(tiff::tags::Tag::ImageDescription).unwrap().into_string().unwrap();
@@ -242,6 +243,15 @@ fn the_ome_tiff_lies_on_the_slide() {
         (1.0, 12.345_67, 0.5, -0.25)
     );
     assert!((0..18).filter(|at| ![6, 7].contains(at)).all(|at| channels[1][at].is_nan()));
+}
+
+#[test]
+fn places_that_share_a_pixel_of_the_ome_tiff_are_counted() {
+    let mut owned = owned();
+    // The second place moves to 5 µm from the first, under pixels of 20 µm.
+    owned.centers_um[1].x = 15.0;
+    let mut out = std::io::Cursor::new(Vec::new());
+    assert_eq!(owned.map().write_ome_tiff(&[0], (210, 80), &mut out).unwrap(), 2);
 }
 
 #[test]

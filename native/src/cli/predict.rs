@@ -21,8 +21,9 @@ pub struct PredictArgs {
     /// Size of an image pixel, µm; needed unless the image says it
     #[arg(long, value_name = "UM_PER_PX", allow_negative_numbers = true)]
     pub mpp: Option<f64>,
-    /// Places to predict: a CSV with the columns x,y in full-resolution pixels, or Space Ranger's tissue_positions.csv
-    #[arg(long, value_name = "CSV")]
+    /// Places to predict: a CSV with the columns x,y in full-resolution pixels, or Space Ranger's tissue_positions, CSV
+    /// or Parquet
+    #[arg(long, value_name = "FILE")]
     pub positions: Option<PathBuf>,
     /// Part of the slide to predict, in full-resolution pixels: left, top, width, height. Bins at its edge have fewer
     /// neighbours than they would have on the whole slide
@@ -76,6 +77,18 @@ impl PxRegion {
     /// Whether a point lies in it; the right and bottom edges do not belong to it.
     pub fn contains(&self, point: SlidePx) -> bool {
         (self.left..self.right).contains(&point.x) && (self.top..self.bottom).contains(&point.y)
+    }
+}
+
+impl PxRegion {
+    /// What of it lies on a slide of this size; the same where it lies within.
+    pub fn on_slide(&self, width_px: u32, height_px: u32) -> Self {
+        Self {
+            left: self.left.max(0.0),
+            top: self.top.max(0.0),
+            right: self.right.min(f64::from(width_px)),
+            bottom: self.bottom.min(f64::from(height_px)),
+        }
     }
 }
 
@@ -146,4 +159,16 @@ impl PredictFormat {
     /// All of them, in the order in which they are written.
     pub const ALL: [Self; 6] =
         [Self::Png, Self::H5ad, Self::Csv, Self::Parquet, Self::Geojson, Self::OmeTiff];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_cut_at_the_edges_of_the_slide() {
+        let on = |text: &str| PxRegion::from_str(text).unwrap().on_slide(100, 50).to_string();
+        assert_eq!(on("10,10,20,20"), "10,10,20,20");
+        assert_eq!(on("-10,40,200,20"), "0,40,100,10");
+    }
 }

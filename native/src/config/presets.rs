@@ -15,7 +15,7 @@ use super::{
 use crate::error::InputError;
 
 /// Names of the presets with what each is for.
-pub const PRESETS: [(&str, &str); 4] = [
+pub const PRESETS: [(&str, &str); 6] = [
     ("paper", "the published model and training, 8 µm bins at 0.25 µm/px; needs a GPU"),
     ("demo", "a small model for the synthetic tissue, 16 µm bins; minutes on a CPU"),
     (
@@ -23,6 +23,11 @@ pub const PRESETS: [(&str, &str); 4] = [
         "few slides of 100 µm spots on a 200 µm grid (Spatial Transcriptomics), from scratch; a CPU will do",
     ),
     (FROZEN, "the same with a frozen encoder at the wide levels (--encoder)"),
+    ("visium-small", "few slides of Visium, 55 µm spots 100 µm apart, from scratch; a CPU will do"),
+    (
+        "visium-hd-small",
+        "few slides of Visium HD in 16 µm bins, from scratch; a CPU will do, a GPU is faster",
+    ),
 ];
 
 /// The preset that reads frozen features at the wide levels.
@@ -37,6 +42,8 @@ pub(super) fn by_name(name: &str) -> Result<RunConfig, InputError> {
         "demo" => Ok(demo()),
         "st-small" => Ok(st_small()),
         FROZEN => Ok(st_frozen()),
+        "visium-small" => Ok(visium_small()),
+        "visium-hd-small" => Ok(visium_hd_small()),
         _ => {
             let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
             Err(InputError::in_flag("--preset", "preset", format!("one of {}", names.join(", ")), name))
@@ -189,5 +196,40 @@ fn st_frozen() -> RunConfig {
             },
             ..base.model
         },
+    }
+}
+
+/// `st_small` at half its scale, because the array has half the pitch: tiles of 100 µm hold about one spot each and those of
+/// 200 µm a few. Sections have ten times the spots, so half the epochs are many more steps.
+fn visium_small() -> RunConfig {
+    let base = st_small();
+    RunConfig {
+        preset: "visium-small".into(),
+        train: TrainConfig { epochs: 30, ..base.train },
+        model: MagNetConfig {
+            levels: PerLevel {
+                bin: LevelGeometry { tile_um: 55.0, patch_um: 75.0, patch_px: 64 },
+                spot: LevelGeometry { tile_um: 100.0, patch_um: 180.0, patch_px: 64 },
+                region: LevelGeometry { tile_um: 200.0, patch_um: 400.0, patch_px: 64 },
+            },
+            ..base.model
+        },
+        ..base
+    }
+}
+
+/// The demo's model, wider and with the genes of a real panel: bins of 16 µm side by side need narrow patches, and there
+/// are enough of them to go without dropout.
+fn visium_hd_small() -> RunConfig {
+    let base = demo();
+    RunConfig {
+        preset: "visium-hd-small".into(),
+        data: DataConfig { genes: 250, ..base.data },
+        train: TrainConfig {
+            epochs: 20,
+            augmentation: AugmentationConfig { flips_and_turns: true, stain_jitter: 0.5 },
+            ..base.train
+        },
+        model: MagNetConfig { genes: 250, width: 128, ..base.model },
     }
 }

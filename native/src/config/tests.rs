@@ -26,6 +26,17 @@ fn every_preset_is_valid_and_survives_its_own_file() {
 }
 
 #[test]
+fn each_small_preset_fits_the_array_that_it_is_for() {
+    for (name, bin_um) in [("st-small", 100.0), ("visium-small", 55.0), ("visium-hd-small", 16.0)] {
+        let levels = RunConfig::preset(name).unwrap().model.levels;
+        assert_eq!(levels.bin.tile_um, bin_um, "{name}");
+        // A wide tile holds more than one bin, and every patch at least its tile.
+        assert!(bin_um < levels.spot.tile_um && levels.spot.tile_um < levels.region.tile_um, "{name}");
+        assert!(levels.iter().all(|(_, level)| level.patch_um >= level.tile_um), "{name}");
+    }
+}
+
+#[test]
 fn later_layers_override_earlier_ones() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");

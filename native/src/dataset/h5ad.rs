@@ -13,7 +13,7 @@ use super::library_scale::{LibraryScale, number};
 use super::prepare::{Dropped, NewSlide, Summary, check_id, check_mpp, refuse_existing_ids};
 use super::tenx_matrix::GENE_EXPRESSION;
 use super::visium::{SPOT_UM, STATED_SPOT_UM, pixel_size_of_array};
-use super::{genes_of, rows_on_tissue, validate};
+use super::{genes_of, image_size_px, rows_on_tissue, validate};
 use crate::error::InputError;
 use crate::files::Overwrite;
 
@@ -35,6 +35,19 @@ pub enum CoordinateFrame {
     Hires,
     /// `tissue_lowres_image.png`.
     Lowres,
+}
+
+impl CoordinateFrame {
+    const ALL: [Self; 3] = [Self::Full, Self::Hires, Self::Lowres];
+
+    /// As `--spatial-frame` has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Hires => "hires",
+            Self::Lowres => "lowres",
+        }
+    }
 }
 
 /// `prepare h5ad`.
@@ -150,7 +163,8 @@ impl H5adOptions {
             genes_of(var).map_err(|error| InputError { file: self.input.display().to_string(), ..error })?;
         let obs = obs.select(&rows);
         let barcodes = obs.names.clone();
-        let centers_px = rows.iter().filter_map(|&row| centers_px.get(row).copied()).collect();
+        let centers_px: Vec<SlidePx> = rows.iter().filter_map(|&row| centers_px.get(row).copied()).collect();
+        self.check_frame(&centers_px, &barcodes, &scale, bin_um, um_per_px)?;
         let check = |kind| {
             validate::values(&self.input, kind, &counts, &barcodes, &genes.symbols)
                 .map_err(|error| InputError { field: path.clone(), ..error })
@@ -285,19 +299,61 @@ impl H5adOptions {
     }
 
     fn to_full_resolution(&self, centers: &mut [SlidePx], scale: &LibraryScale) -> Result<(), InputError> {
-        let (name, factor) = match self.frame {
-            CoordinateFrame::Full => return Ok(()),
-            CoordinateFrame::Hires => ("tissue_hires_scalef", scale.number("tissue_hires_scalef")),
-            CoordinateFrame::Lowres => ("tissue_lowres_scalef", scale.number("tissue_lowres_scalef")),
-        };
-        let Some(factor) = factor else {
-            let expected = format!("{name}, to bring the coordinates to full resolution");
+        let Some(factor) = scale.factor(self.frame) else {
+            let expected = format!(
+                "tissue_{name}_scalef, to bring the coordinates to full resolution (--spatial-frame {name})",
+                name = self.frame.name()
+            );
             return Err(InputError::in_file(&self.input, &scale.path, expected, "nothing"));
         };
         for point in centers {
             *point = SlidePx { x: point.x / factor, y: point.y / factor };
         }
         Ok(())
+    }
+
+    /// Positions that do not lie on the image as they should, where another frame was asked for or would put them right.
+    ///
+    /// # Errors
+    /// Names the option, and where each frame of the file would put the positions.
+    fn check_frame(
+        &self,
+        centers_px: &[SlidePx],
+        barcodes: &[String],
+        scale: &LibraryScale,
+        bin_um: f64,
+        um_per_px: f64,
+    ) -> Result<()> {
+        let (width, height) = image_size_px(&self.image)?;
+        let frames = scale.frames();
+        let inside = |centers: &[SlidePx]| {
+            validate::inside_image(&self.input, centers, barcodes, &self.image, (width, height), &frames)
+        };
+        let fits = inside(centers_px)
+            .and_then(|()| validate::spacing(&self.input, centers_px, bin_um, um_per_px, &frames));
+        let Err(error) = fits else { return Ok(()) };
+        let applied = scale.factor(self.frame).unwrap_or(1.0);
+        let (mut reaches, mut explained) = (Vec::new(), false);
+        for frame in CoordinateFrame::ALL {
+            let Some(factor) = scale.factor(frame).map(|factor| factor / applied) else { continue };
+            let points: Vec<SlidePx> =
+                centers_px.iter().map(|point| SlidePx { x: point.x / factor, y: point.y / factor }).collect();
+            let (x, y) =
+                points.iter().fold((0.0_f64, 0.0_f64), |(x, y), point| (x.max(point.x), y.max(point.y)));
+            reaches.push(format!("{} {x:.0} × {y:.0} px", frame.name()));
+            // On the image, and not in one corner of it.
+            let spread = x / f64::from(width) + y / f64::from(height) > 0.5;
+            explained |= frame != self.frame && spread && inside(&points).is_ok();
+        }
+        if self.frame == CoordinateFrame::Full && !explained {
+            return Err(error.into());
+        }
+        let expected = format!(
+            "the image whose pixels the positions count; they would reach, of {width} × {height} px: {}",
+            reaches.join(", ")
+        );
+        let found = format!("{}: {}", self.frame.name(), error.found);
+        Err(InputError::in_flag("--spatial-frame", "value", expected, found).into())
     }
 
     fn bin_um(&self, data: &AnnDataFile<'_>, scale: &LibraryScale, notes: &mut Vec<String>) -> Result<f64> {

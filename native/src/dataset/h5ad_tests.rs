@@ -167,6 +167,28 @@ fn coordinates_of_a_smaller_image_are_recognised_and_can_be_brought_up() {
     assert!((example.slide().centers_px[3].x - 700.0).abs() < 1e-9);
     let error = H5adOptions { frame: CoordinateFrame::Lowres, ..example.options() }.run().unwrap_err();
     assert!(error.to_string().contains("tissue_lowres_scalef"), "{error}");
+    assert!(error.to_string().contains("--spatial-frame lowres"), "{error}");
+}
+
+#[test]
+fn a_wrong_frame_is_named_with_what_each_frame_would_give() {
+    let mut example = Example::new().scaled("tissue_hires_scalef", 0.1).scaled("tissue_lowres_scalef", 0.05);
+    let reaches = "full 700 × 300 px, hires 7000 × 3000 px, lowres 14000 × 6000 px";
+    for frame in [CoordinateFrame::Hires, CoordinateFrame::Lowres] {
+        let error = example.error(&H5adOptions { frame, ..example.options() });
+        assert!(error.starts_with("--spatial-frame: value: expected the image whose pixels"), "{error}");
+        assert!(error.contains("of 1000 × 600 px") && error.contains(reaches), "{error}");
+        assert!(error.contains(&format!("found {}: ", frame.name())), "{error}");
+    }
+    // The right one is found for who says nothing, too; positions that no frame explains are complained about as such.
+    for point in example.data.spatial.as_mut().unwrap() {
+        *point = SlidePx { x: point.x * 0.1, y: point.y * 0.1 };
+    }
+    let error = example.error(&example.options());
+    assert!(error.starts_with("--spatial-frame") && error.contains("hires 700 × 300 px"), "{error}");
+    example.data.spatial.as_mut().unwrap()[0].x = -5.0;
+    let error = example.error(&example.options());
+    assert!(error.contains("spot s0: expected a centre inside"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use magnet_core::GenePanel;
 use magnet_core::expression::CommonGenes;
 use serde::Serialize;
 
+use super::metadata::places_noun;
 use super::{Dataset, validate};
 use crate::error::InputError;
 
@@ -122,9 +123,10 @@ impl fmt::Display for HestReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for slide in &self.slides {
             let technology = slide.technology.as_deref().unwrap_or("technology not named");
+            let places = places_noun(slide.technology.as_deref(), slide.bin_um);
             writeln!(
                 f,
-                "{}: {technology}, {} spots × {} genes, {:.4} µm/px ({}), bins of {} µm",
+                "{}: {technology}, {} {places} × {} genes, {:.4} µm/px ({}), {places} of {} µm",
                 slide.id,
                 slide.spots,
                 slide.genes,

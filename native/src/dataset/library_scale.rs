@@ -3,6 +3,7 @@
 use anyhow::Result;
 use magnet_core::anndata::{AnnDataFile, Annotation};
 
+use super::h5ad::CoordinateFrame;
 use super::scalefactors::Scalefactors;
 use super::space_ranger;
 use super::validate::Frame;
@@ -40,6 +41,15 @@ impl LibraryScale {
     pub(super) fn number(&self, name: &str) -> Option<f64> {
         let Some(Annotation::Group(factors)) = &self.factors else { return None };
         number(factors.get(name)?).filter(|value| value.is_finite() && *value > 0.0)
+    }
+
+    /// Pixels of an image per full-resolution pixel, where the file says it.
+    pub(super) fn factor(&self, frame: CoordinateFrame) -> Option<f64> {
+        match frame {
+            CoordinateFrame::Full => Some(1.0),
+            CoordinateFrame::Hires => self.number("tissue_hires_scalef"),
+            CoordinateFrame::Lowres => self.number("tissue_lowres_scalef"),
+        }
     }
 
     /// The smaller images whose scale is stated.

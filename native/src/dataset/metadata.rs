@@ -45,6 +45,18 @@ pub struct Metadata {
     pub off_tissue: bool,
 }
 
+/// Diameter from which a measured place is a spot of an array rather than a bin of a lawn, in µm.
+const SPOT_UM: f64 = 50.0;
+
+/// What the measured places of a slide are called: `spots` or `bins`.
+pub(super) fn places_noun(technology: Option<&str>, bin_um: f64) -> &'static str {
+    match technology {
+        Some("Visium HD") => "bins",
+        _ if bin_um < SPOT_UM => "bins",
+        _ => "spots",
+    }
+}
+
 impl Metadata {
     /// Reads the file of a prepared or a HEST-1k slide.
     ///

@@ -13,7 +13,7 @@ use magnet_core::coordinates::SlidePx;
 use magnet_core::expression::{CountMatrix, ValueKind};
 use serde::Serialize;
 
-use super::metadata::Metadata;
+use super::metadata::{Metadata, places_noun};
 use super::validate::{self, Frame};
 use super::{IMAGE_EXTENSIONS, image_extension, image_size_px};
 use crate::deflate::AllThreads;
@@ -51,6 +51,9 @@ pub struct SlideSummary {
     pub dropped: Vec<Dropped>,
     /// What else the user should know.
     pub notes: Vec<String>,
+    /// What the places are called: spots or bins.
+    #[serde(skip)]
+    pub places: &'static str,
 }
 
 /// Something that was left out of a slide.
@@ -76,8 +79,14 @@ impl std::fmt::Display for SlideSummary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{}: {} spots × {} genes, {:.4} µm/px ({}), bins of {} µm",
-            self.id, self.spots, self.genes, self.pixel_size_um, self.pixel_size_origin, self.bin_um
+            "{}: {} {places} × {} genes, {:.4} µm/px ({}), {places} of {} µm",
+            self.id,
+            self.spots,
+            self.genes,
+            self.pixel_size_um,
+            self.pixel_size_origin,
+            self.bin_um,
+            places = self.places
         )?;
         for dropped in &self.dropped {
             write!(f, "; left out: {} {}", dropped.count, dropped.what)?;
@@ -148,6 +157,7 @@ impl NewSlide {
             bin_um: self.bin_um,
             dropped: self.dropped.clone(),
             notes: self.notes.clone(),
+            places: places_noun(Some(self.technology), self.bin_um),
         };
         let data = self.into_anndata(&metadata);
         thread::scope(|scope| {

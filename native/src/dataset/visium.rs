@@ -84,6 +84,9 @@ impl VisiumOptions {
         let mut notes = Vec::new();
         let (um_per_px, um_per_px_origin) =
             pixel_size(&positions_path, &positions, self.pixel_size_um, &scale, &mut notes)?;
+        if self.off_tissue && !raw {
+            notes.push("no raw matrix: only spots of the filtered one".to_owned());
+        }
         let Joined { counts, positions, mut dropped } =
             space_ranger::join(&matrix_path, &positions_path, &matrix, positions, self.off_tissue)?;
         dropped.extend(other_features);

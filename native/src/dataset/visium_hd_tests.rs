@@ -197,6 +197,7 @@ fn bins_off_tissue_are_kept_when_asked() {
             VisiumHdOptions { bin_um, off_tissue: true, overwrite: Overwrite::Yes, ..run.options() };
         let text = options.run().unwrap().slides[0].to_string();
         assert!(text.contains("no raw matrix"), "{text}");
+        assert!(text.contains(&format!(" bins of {bin_um} µm")) && !text.contains("spots"), "{text}");
         Dataset::open(&options.out).unwrap().slide("S1").unwrap()
     };
     assert_eq!(read(16.0).barcodes, (0..4).map(barcode).collect::<Vec<_>>());

@@ -222,6 +222,9 @@ fn a_spot_diameter_of_another_scale_is_noted() {
 fn spots_off_tissue_are_kept_when_asked() {
     let run = Run::new();
     run.write();
+    let text = VisiumOptions { off_tissue: true, ..run.options() }.run().unwrap().slides[0].to_string();
+    assert!(text.contains("no raw matrix: only spots of the filtered one"), "{text}");
+    assert!(!run.options().run().unwrap().slides[0].to_string().contains("raw matrix"));
     VisiumOptions { off_tissue: true, ..run.options() }.run().unwrap();
     let slide = Dataset::open(&run.options().out).unwrap().slide("S1").unwrap();
     assert_eq!(slide.barcodes.len(), 16);

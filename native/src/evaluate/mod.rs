@@ -89,6 +89,13 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> anyhow::Result<()> {
     }
     let mut evaluated = Vec::with_capacity(slides.len());
     for slide in slides {
+        let tile_um = model.model.config().levels.bin.tile_um;
+        if other_bin_size(slide.bin_um, tile_um) {
+            console.warn(format_args!(
+                "{}: measured in places of {} µm, while the model was trained on {tile_um} µm: its scores here say little",
+                slide.id, slide.bin_um
+            ));
+        }
         evaluated.push(evaluate_slide(&model, slide, args, &dataset, &chosen.device, console)?);
     }
     let scores = score(&model, &evaluated)?;
@@ -119,6 +126,14 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> anyhow::Result<()> {
     }
     console.result(&text, &scores.to_json()?)?;
     Ok(())
+}
+
+/// How far the bin size of a slide may be from the model's before scores say little, as a fraction of the latter.
+const BIN_SIZE_TOLERANCE: f64 = 0.25;
+
+/// Whether places have so much another size than the model's that they hold other counts and other tissue.
+fn other_bin_size(bin_um: f64, tile_um: f64) -> bool {
+    (bin_um / tile_um - 1.0).abs() > BIN_SIZE_TOLERANCE
 }
 
 /// A slide that the weights were fitted to gives no held-out score.
@@ -243,4 +258,15 @@ pub(crate) fn as_text(rows: &[(String, &LevelScores)]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_another_size_are_told_from_those_of_nearly_the_same() {
+        assert!(other_bin_size(55.0, 100.0) && other_bin_size(100.0, 55.0) && other_bin_size(16.0, 8.0));
+        assert!(!other_bin_size(55.0, 50.0) && !other_bin_size(100.0, 100.0));
+    }
 }

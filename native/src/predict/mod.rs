@@ -28,7 +28,7 @@ use magnet_core::predict::{
 };
 use magnet_core::slide::{NormalizedSlide, PatchReader, SlideError};
 use magnet_core::{Level, PerLevel};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::cli::PredictArgs;
@@ -79,7 +79,7 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     };
     let slide = open_slide(&args.image, args.mpp, console)?;
     let digest = FileDigest::start(&args.image)?;
-    let places = places(args, &slide, &model)?;
+    let places = places(args, &slide, &model, console)?;
     let config = model.model.config();
     let layout = layout_of_bins(&places.centers_px, slide.um_per_px, config)?;
     console.say(format_args!(
@@ -134,7 +134,15 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     let written = write().inspect_err(|_| advise(&spool, console))?;
     spool.remove()?;
     warn_of_weak_genes(&model, level, &genes, console);
-    report(args, console, &model, &genes, &predicted, seconds, &written)
+    let region = args.region.map(|region| {
+        let on_slide = region.on_slide(slide.reader.width_px(), slide.reader.height_px());
+        json!({
+            "asked_px": region.to_string(),
+            "predicted_px": on_slide.to_string(),
+            "beyond_slide": on_slide != region,
+        })
+    });
+    report(args, console, &model, &genes, &predicted, &Done { seconds, written, region })
 }
 
 fn slide_name(path: &Path) -> String {
@@ -263,7 +271,7 @@ pub fn predict_whole(job: Job<'_>) -> Result<SlidePrediction> {
 }
 
 /// Where to predict: the given places or the tissue, within the region.
-fn places(args: &PredictArgs, slide: &OpenedSlide, model: &ModelFile) -> Result<Places> {
+fn places(args: &PredictArgs, slide: &OpenedSlide, model: &ModelFile, console: &Console) -> Result<Places> {
     let mut places = match &args.positions {
         Some(path) => positions::read(path, slide.reader.width_px(), slide.reader.height_px())?,
         None => places_on_tissue(slide, model)?,
@@ -279,6 +287,12 @@ fn places(args: &PredictArgs, slide: &OpenedSlide, model: &ModelFile) -> Result<
             let (width, height) = (slide.reader.width_px(), slide.reader.height_px());
             let expected = format!("bins within it (the slide has {width} × {height} px)");
             return Err(InputError::in_flag("--region", region, expected, "none").into());
+        }
+        let on_slide = region.on_slide(slide.reader.width_px(), slide.reader.height_px());
+        if on_slide != *region {
+            console.warn(format_args!(
+                "--region {region} reaches beyond the slide: {on_slide} of it is predicted"
+            ));
         }
     }
     Ok(places)
@@ -400,6 +414,15 @@ fn warn_of_weak_genes(model: &ModelFile, level: Level, genes: &[usize], console:
     }
 }
 
+/// What a run took and left.
+struct Done {
+    seconds: f64,
+    /// Names of the files.
+    written: Vec<String>,
+    /// What `--region` came to.
+    region: Option<Value>,
+}
+
 /// What was done, for people and for programs.
 fn report(
     args: &PredictArgs,
@@ -407,9 +430,9 @@ fn report(
     model: &ModelFile,
     genes: &[usize],
     predicted: &OnDisk,
-    seconds: f64,
-    written: &[String],
+    done: &Done,
 ) -> Result<()> {
+    let Done { seconds, written, region } = done;
     let symbols = &model.bundle.metadata.panel.symbols;
     let drawn: Vec<_> = genes.iter().filter_map(|&gene| symbols.get(gene)).collect();
     let rate = predicted.new_bins as f64 / seconds.max(1e-9);
@@ -440,6 +463,7 @@ fn report(
         "out": args.out,
         "files": written,
         "level": Level::from(args.level),
+        "region": region,
         "observations": rows,
         "genes": cols,
         "drawn": drawn,

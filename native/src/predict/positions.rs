@@ -5,6 +5,7 @@ use std::path::Path;
 use magnet_core::coordinates::SlidePx;
 use magnet_core::predict::Places;
 
+use crate::dataset::positions::{is_parquet, visit_positions};
 use crate::error::InputError;
 
 /// Most positions that a table may name; a slide of 2 µm bins has about 11 million.
@@ -19,18 +20,41 @@ struct Columns {
 }
 
 /// Reads a CSV with a header that names `x,y` (and perhaps `barcode`), or Space Ranger's `tissue_positions.csv`
-/// (with its header) or `tissue_positions_list.csv` (without). Of Space Ranger's rows those with `in_tissue` 1 are
-/// taken.
+/// (with its header), `tissue_positions_list.csv` (without) or `tissue_positions.parquet`. Of Space Ranger's rows those
+/// with `in_tissue` 1 are taken.
 ///
 /// # Errors
 /// [`InputError`] naming the row and column of the first value that is not a position on the image.
 pub fn read(path: &Path, width_px: u32, height_px: u32) -> anyhow::Result<Places> {
+    if is_parquet(path)? {
+        return read_parquet(path, width_px, height_px);
+    }
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     Ok(parse(path, &bytes, width_px, height_px)?)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> InputError {
-    InputError::in_file(path, "file", "a readable CSV table", error)
+    InputError::in_file(path, "file", "a readable CSV or Parquet table", error)
+}
+
+/// Space Ranger's table of Visium HD: its columns are fixed.
+fn read_parquet(path: &Path, width_px: u32, height_px: u32) -> anyhow::Result<Places> {
+    let mut places = Places::default();
+    let mut row = 0_usize;
+    visit_positions(path, &mut |position| {
+        row += 1;
+        if !position.in_tissue {
+            return Ok(());
+        }
+        let center = position.center_px;
+        for (axis, value, side_px) in [("x", center.x, width_px), ("y", center.y, height_px)] {
+            on_image(path, || format!("row {row}, {axis}"), value, f64::from(side_px))?;
+        }
+        places.names.push(position.barcode.to_owned());
+        places.centers_px.push(center);
+        Ok(few_enough(path, &places)?)
+    })?;
+    Ok(some(path, places)?)
 }
 
 fn parse(path: &Path, bytes: &[u8], width_px: u32, height_px: u32) -> Result<Places, InputError> {
@@ -67,22 +91,35 @@ fn parse(path: &Path, bytes: &[u8], width_px: u32, height_px: u32) -> Result<Pla
             });
             positions.centers_px.push(SlidePx { x, y });
         }
-        if positions.centers_px.len() > MAX_POSITIONS {
-            let found = format!("more than {MAX_POSITIONS}");
-            return Err(InputError::in_file(
-                path,
-                "rows",
-                format!("at most {MAX_POSITIONS} positions"),
-                found,
-            ));
-        }
+        few_enough(path, &positions)?;
         have_record = reader.read_record(&mut record).map_err(bad_table)?;
         line += 1;
     }
+    some(path, positions)
+}
+
+fn few_enough(path: &Path, positions: &Places) -> Result<(), InputError> {
+    if positions.centers_px.len() <= MAX_POSITIONS {
+        return Ok(());
+    }
+    let expected = format!("at most {MAX_POSITIONS} positions");
+    Err(InputError::in_file(path, "rows", expected, format!("more than {MAX_POSITIONS}")))
+}
+
+fn some(path: &Path, positions: Places) -> Result<Places, InputError> {
     if positions.centers_px.is_empty() {
         return Err(InputError::in_file(path, "rows", "at least one position in tissue", "none"));
     }
     Ok(positions)
+}
+
+/// Checks one coordinate.
+fn on_image(path: &Path, field: impl FnOnce() -> String, value: f64, limit: f64) -> Result<(), InputError> {
+    if (0.0..=limit).contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("a pixel of the image, 0 to {limit} (are these coordinates of a smaller image?)");
+    Err(InputError::in_file(path, field(), expected, value))
 }
 
 fn columns_of(path: &Path, header: &[String]) -> Result<Columns, InputError> {
@@ -116,12 +153,7 @@ fn number(
         return Err(InputError::in_file(path, field, "a number", found));
     };
     match text.parse::<f64>() {
-        Ok(value) if (0.0..=limit).contains(&value) => Ok(value),
-        Ok(value) => {
-            let expected =
-                format!("a pixel of the image, 0 to {limit} (are these coordinates of a smaller image?)");
-            Err(InputError::in_file(path, field, expected, value))
-        }
+        Ok(value) => on_image(path, || field, value, limit).map(|()| value),
         Err(_) => Err(InputError::in_file(path, field, "a number", format!("{text:?}"))),
     }
 }
@@ -129,6 +161,8 @@ fn number(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::positions::{BinPosition, write_positions_parquet};
+    use crate::files::Overwrite;
 
     fn parsed(text: &str) -> Result<Places, InputError> {
         parse(Path::new("p.csv"), text.as_bytes(), 1000, 500)
@@ -143,6 +177,30 @@ mod tests {
         assert_eq!(parsed(rows).unwrap(), plain);
         assert_eq!(plain.centers_px[0], SlidePx { x: 10.5, y: 20.0 });
         assert_eq!(parsed("y,x\n1,2\n").unwrap().names, ["bin-0"]);
+    }
+
+    #[test]
+    fn a_parquet_table_gives_the_places_of_its_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tissue_positions.parquet");
+        let bin = |name: &str, in_tissue, x, y| BinPosition {
+            barcode: name.into(),
+            in_tissue,
+            array_row: 0,
+            array_col: 0,
+            center_px: SlidePx { x, y },
+        };
+        let bins =
+            [bin("A-1", true, 10.5, 20.0), bin("C-1", false, 900.0, 900.0), bin("B-1", true, 30.0, 40.0)];
+        write_positions_parquet(&path, &bins, Overwrite::No).unwrap();
+        let text = parsed("x,y,barcode\n10.5,20,A-1\n30,40,B-1\n").unwrap();
+        assert_eq!(read(&path, 1000, 500).unwrap(), text);
+        // Known by what is in it, not by its name.
+        let renamed = folder.path().join("positions.csv");
+        std::fs::copy(&path, &renamed).unwrap();
+        assert_eq!(read(&renamed, 1000, 500).unwrap(), text);
+        let error = read(&path, 20, 500).unwrap_err().to_string();
+        assert!(error.contains("row 3, x: expected a pixel of the image, 0 to 20"), "{error}");
     }
 
     #[test]

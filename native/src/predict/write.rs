@@ -82,7 +82,15 @@ pub(super) fn write(
                 PredictFormat::OmeTiff => {
                     let all: Vec<usize> = (0..map.values.cols()).collect();
                     let channels = if wanted.channels.is_empty() { &all } else { wanted.channels };
-                    map.write_ome_tiff(channels, (slide.width_px(), slide.height_px()), &mut out)?;
+                    let slide_px = (slide.width_px(), slide.height_px());
+                    let sharing = map.write_ome_tiff(channels, slide_px, &mut out)?;
+                    if sharing > 0 {
+                        console.warn(format_args!(
+                            "{name}: {sharing} of {} places lie closer than a pixel and share one, which shows their mean; \
+                             the tables have them all",
+                            map.values.rows()
+                        ));
+                    }
                 }
             }
             Ok(out.flush()?)

@@ -5,7 +5,7 @@ mod csv;
 mod parquet;
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 
 use ::parquet::file::reader::ChunkReader;
@@ -96,18 +96,23 @@ pub fn read_positions_bytes(bytes: Vec<u8>, name: &Path) -> Result<Vec<BinPositi
 /// # Errors
 /// As [`read_positions`], and whatever `take` returns.
 pub fn visit_positions(path: &Path, take: &mut dyn FnMut(PositionRow<'_>) -> Result<()>) -> Result<()> {
-    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let is_parquet = is_parquet(path)?;
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    if is_parquet { parquet::visit(file, path, take) } else { csv::visit(file, path, take) }
+}
+
+/// Whether a table is read as Parquet: by its first bytes, or by its name, so that a file of this name that is something
+/// else is complained about as Parquet.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn is_parquet(path: &Path) -> Result<bool> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut start = Vec::with_capacity(PARQUET.len());
-    let read = file.by_ref().take(PARQUET.len() as u64).read_to_end(&mut start);
-    read.and_then(|_| file.seek(SeekFrom::Start(0)))
+    file.take(PARQUET.len() as u64)
+        .read_to_end(&mut start)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    // A file of this name that is something else is complained about as Parquet.
-    let named_parquet = path.extension().is_some_and(|extension| extension == "parquet");
-    if start == PARQUET || named_parquet {
-        parquet::visit(file, path, take)
-    } else {
-        csv::visit(file, path, take)
-    }
+    Ok(start == PARQUET || path.extension().is_some_and(|extension| extension == "parquet"))
 }
 
 /// Whether the bin lies under tissue, from the number that stands for it.
