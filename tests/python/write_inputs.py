@@ -1,4 +1,4 @@
-"""Writes files as the field's tools write them, and what each of them holds, for tests/tests/field_tools.rs.
+"""Writes files as the field's tools write them, and what each of them holds, for tests/tests/field_tools.
 
     python write_inputs.py FOLDER
 

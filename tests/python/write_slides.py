@@ -1,5 +1,5 @@
 """Writes pyramidal slides with tifffile and imagecodecs, and the pixels that they decode to, for
-tests/tests/field_tools.rs.
+tests/tests/field_tools.
 
     python write_slides.py FOLDER
 
