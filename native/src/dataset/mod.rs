@@ -13,7 +13,6 @@ mod bins;
 pub mod detect;
 pub mod h5ad;
 pub mod hest;
-mod library_scale;
 pub mod matrix_market;
 pub mod metadata;
 pub mod positions;

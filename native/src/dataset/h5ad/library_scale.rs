@@ -3,10 +3,10 @@
 use anyhow::Result;
 use magnet_core::anndata::{AnnDataFile, Annotation};
 
-use super::h5ad::CoordinateFrame;
-use super::scalefactors::Scalefactors;
-use super::space_ranger;
-use super::validate::Frame;
+use super::frame::CoordinateFrame;
+use crate::dataset::scalefactors::Scalefactors;
+use crate::dataset::space_ranger;
+use crate::dataset::validate::Frame;
 
 /// What `uns/spatial/<library>` says about scale.
 pub(super) struct LibraryScale {
