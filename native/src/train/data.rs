@@ -142,6 +142,12 @@ pub fn choose_panel(
         GeneSelection::MostVariable => expression::GeneSelection::MostVariable,
         GeneSelection::File => return panel_from_file(Path::new(&config.gene_file), training),
     };
+    if training.iter().any(|slide| slide.counts.values.iter().any(|&value| value < 0.0)) {
+        console.warn(
+            "some values are negative, as those of genes scaled to one mean and variance: then a gene's mean and variance \
+             say nothing about it; --genes FILE names genes",
+        );
+    }
     let slides: Vec<_> = training.iter().map(|slide| (&slide.counts, &slide.genes)).collect();
     let others: Vec<&GenePanel> = validation.iter().map(|slide| &slide.genes).collect();
     rule.select(&slides, config.normalization.values(), &others, config.genes).map_err(|error| {
