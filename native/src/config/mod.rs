@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::InputError;
 
-pub use presets::PRESETS;
+pub use presets::{PRESETS, presets_for_bins};
 
 /// Everything that decides a run besides the data and the device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

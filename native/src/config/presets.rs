@@ -24,10 +24,7 @@ pub const PRESETS: [(&str, &str); 6] = [
     ),
     (FROZEN, "the same with a frozen encoder at the wide levels (--encoder)"),
     ("visium-small", "few slides of Visium, 55 µm spots 100 µm apart, from scratch; a CPU will do"),
-    (
-        "visium-hd-small",
-        "few slides of Visium HD in 16 µm bins, from scratch; a CPU will do, a GPU is faster",
-    ),
+    ("visium-hd-small", "slides of Visium HD in 16 µm bins, from scratch; a GPU for whole sections"),
 ];
 
 /// The preset that reads frozen features at the wide levels.
@@ -35,6 +32,14 @@ pub(super) const FROZEN: &str = "st-frozen";
 
 /// The preset that is used where none is named.
 pub(super) const DEFAULT: &str = "paper";
+
+/// Names of the presets whose bins have this size, to within a hundredth.
+pub fn presets_for_bins(bin_um: f64) -> Vec<&'static str> {
+    let fits = |name: &&str| {
+        by_name(name).is_ok_and(|config| (config.model.levels.bin.tile_um / bin_um - 1.0).abs() < 0.01)
+    };
+    PRESETS.iter().map(|(name, _)| *name).filter(fits).collect()
+}
 
 pub(super) fn by_name(name: &str) -> Result<RunConfig, InputError> {
     match name {

@@ -14,7 +14,7 @@ use magnet_core::model::{MagNetConfig, WideFeatures};
 use magnet_core::slide::{NormalizedSlide, PatchReader, StainNormalization};
 use rayon::prelude::*;
 
-use crate::config::{DataConfig, GeneSelection};
+use crate::config::{DataConfig, GeneSelection, presets_for_bins};
 use crate::console::Console;
 use crate::dataset::SlideData;
 use crate::error::InputError;
@@ -246,8 +246,12 @@ pub fn lay_out(
     let expected = model.levels.bin.tile_um;
     if ((slide.bin_um - expected) / expected).abs() > BIN_SIZE_TOLERANCE {
         let field = format!("slide {}, bin size", slide.id);
+        let preset = match presets_for_bins(slide.bin_um).as_slice() {
+            [] => "another --preset".to_owned(),
+            names => format!("--preset {}", names.join(" or ")),
+        };
         let expected = format!(
-            "{expected} µm (model.levels.bin.tile_um; another --preset, or --set model.levels.bin.tile_um={})",
+            "{expected} µm (model.levels.bin.tile_um; {preset}, or --set model.levels.bin.tile_um={})",
             slide.bin_um
         );
         return Err(InputError::in_flag("--data", field, expected, format!("{} µm", slide.bin_um)).into());

@@ -233,7 +233,7 @@ fn wrong_input_is_refused_before_anything_is_written() {
         ),
         (
             TrainOptions { config: config(&["model.levels.bin.tile_um=8"]), ..base() },
-            vec!["bin size", "8 µm", "16 µm"],
+            vec!["bin size", "8 µm", "16 µm", "--preset demo or visium-hd-small"],
         ),
         (TrainOptions { config: config(&["model.graph.heads=3"]), ..base() }, vec!["graph.heads"]),
         (
