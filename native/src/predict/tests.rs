@@ -4,20 +4,23 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 
+use burn::tensor::Device;
 use cubecl::future::block_on;
 use magnet_core::bundle::{BundleMetadata, Provenance};
-use magnet_core::expression::{GeneStatistics, Normalization};
+use magnet_core::expression::{GeneStatistics, Matrix, Normalization};
+use magnet_core::layout::SlideLayout;
 use magnet_core::model::{
     CrossLevelConfig, DepthConfig, GraphConfig, MagNetConfig, PatchEncoderConfig, ResNetDepth,
 };
 use magnet_core::predict::{PredictError, predict_slide};
-use magnet_core::slide::SlideImage;
+use magnet_core::slide::{SlideError, SlideImage};
 use magnet_core::tiff::write::{PyramidImage, PyramidWriter, TileCompression, TileRegion};
 use magnet_core::weights::Weights;
 use magnet_core::{Bundle, GenePanel, LevelGeometry};
 use tempfile::TempDir;
 
 use super::*;
+use crate::slide_file::SharedSlide;
 
 const GENES: usize = 3;
 /// Side of the slide in pixels of 1 µm, and of the tiles of its file.
