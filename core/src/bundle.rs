@@ -14,7 +14,7 @@ use crate::expression::{GeneStatistics, Normalization};
 use crate::gene_panel::GenePanel;
 use crate::level::{Level, PerLevel};
 use crate::metrics::LevelScores;
-use crate::model::{ConfigError, FrozenEncoder, MagNet, MagNetConfig, WeightsError, WideFeatures};
+use crate::model::{ConfigError, FrozenEncoder, MagNetConfig, Model, WeightsError, WideFeatures};
 use crate::weights::{Precision, Weights, safetensors_bytes};
 
 /// Version of the bundle's layout that this program writes and reads.
@@ -282,8 +282,8 @@ impl Bundle {
     ///
     /// # Errors
     /// [`BundleError::Weights`] with every tensor that the configuration asks for and the file lacks, or the reverse.
-    pub fn model(&self, device: &Device) -> Result<MagNet, BundleError> {
-        let model = self.metadata.config.init(device)?;
+    pub fn model(&self, device: &Device) -> Result<Model, BundleError> {
+        let model = self.metadata.config.build(device)?;
         Ok(self.weights.load_into(model)?.valid())
     }
 

@@ -51,4 +51,4 @@ pub use bundle::Bundle;
 pub use gene_panel::GenePanel;
 pub use level::{Level, LevelGeometry, PerLevel};
 #[cfg(feature = "model")]
-pub use model::{MagNet, MagNetConfig};
+pub use model::{ExpressionModel, MagNet, MagNetConfig, Model};

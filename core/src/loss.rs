@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::batch::MagNetBatch;
 use crate::level::{Level, PerLevel};
-use crate::model::{GeneStatistics, LossConfig, LossUnits};
+use crate::model::{ConsistencyTarget, GeneStatistics, LossConfig, LossUnits};
 
 /// Added under the root of the correlation's denominator, so that a constant row gives 0 and a finite gradient.
 const PEARSON_EPSILON: f64 = 1e-8;
@@ -39,7 +39,8 @@ pub struct LossError {
 /// The hybrid loss of Figure 2 for the core nodes of a batch:
 /// `mse_bin·MSE(bin) + pcc_bin·PCC(bin) + mse_wide·(MSE(spot) + MSE(region)) + pcc_wide·(PCC(spot) + PCC(region)) +
 /// consistency·(PCC(mean of the bins in a spot, spot) + PCC(mean of the bins in a region, region))`,
-/// each level against its own labels. Consistency is taken over the tiles that hold at least one core bin.
+/// each level against its own labels. Consistency is taken over the tiles that hold at least one core bin, or, where
+/// the configuration says so, over the core bins: each bin's label against its parent's prediction.
 ///
 /// # Shapes
 /// - `predictions`: `[Bc,G]`, `[Sc,G]`, `[Rc,G]`, in label units; a level may have no rows
@@ -63,8 +64,12 @@ pub fn hybrid_loss(
 
     let mse = PerLevel::from_fn(|level| mean_squared_error(predictions.get(level), labels.get(level)));
     let pcc = PerLevel::from_fn(|level| pcc_loss(predictions.get(level).clone(), labels.get(level).clone()));
-    let consistency = tile_consistency(&predictions.bin, &predictions.spot, &batch.spot_mean)
-        + tile_consistency(&predictions.bin, &predictions.region, &batch.region_mean);
+    let consistent = |tiles: &Tensor<2>, mean: &Tensor<2>| match config.consistency_with {
+        ConsistencyTarget::Predictions => tile_consistency(&predictions.bin, tiles, mean),
+        ConsistencyTarget::BinLabels => label_consistency(&labels.bin, tiles, mean),
+    };
+    let consistency = consistent(&predictions.spot, &batch.spot_mean)
+        + consistent(&predictions.region, &batch.region_mean);
 
     let weighted = [
         (config.mse_bin, mse.bin.clone()),
@@ -128,6 +133,22 @@ fn tile_consistency(bins: &Tensor<2>, tiles: &Tensor<2>, mean: &Tensor<2>) -> Te
     let occupied = mean.clone().sum_dim(1).greater_elem(0.0).float().reshape([tile_count]); // [Sc]
     let disagreement = -pearson_rows(mean.clone().matmul(bins.clone()), tiles.clone()) + 1.0; // [Sc]
     (disagreement * occupied.clone()).sum() / occupied.sum().clamp_min(1.0)
+}
+
+/// `1 − mean Pearson` between each bin's label and its parent tile's prediction.
+///
+/// # Shapes
+/// - `labels`: `[Bc,G]`
+/// - `tiles`: `[Sc,G]`
+/// - `mean`: `[Sc,Bc]`, positive where the bin lies in the tile
+/// - output: `[1]`
+fn label_consistency(labels: &Tensor<2>, tiles: &Tensor<2>, mean: &Tensor<2>) -> Tensor<1> {
+    if tiles.dims()[0] == 0 || labels.dims()[0] == 0 {
+        return Tensor::zeros([1], &labels.device());
+    }
+    // Each bin has one parent: a row with a single 1 picks it, and the backward pass scatters nothing.
+    let parent = mean.clone().greater_elem(0.0).float().transpose(); // [Bc,Sc]
+    pcc_loss(parent.matmul(tiles.clone()), labels.clone())
 }
 
 fn in_units(

@@ -8,7 +8,7 @@ use magnet_core::digest::sha256_hex;
 use magnet_core::expression::Matrix;
 use magnet_core::model::{FrozenEncoder, WideFeatures};
 use magnet_core::predict::WideSource;
-use magnet_core::{Bundle, Level, MagNet};
+use magnet_core::{Bundle, Level, Model};
 
 use crate::error::InputError;
 use crate::files::read_limited;
@@ -29,7 +29,7 @@ pub struct ModelFile {
     /// Everything but the weights on the device.
     pub bundle: Bundle,
     /// The model.
-    pub model: MagNet,
+    pub model: Model,
     /// The frozen encoder of the wide levels, where the model has one.
     pub frozen: Option<FrozenEncoder>,
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub mod fixture;
+pub mod golden;
 pub mod readers;
 pub mod source;
 

@@ -1,6 +1,6 @@
 //! Refuses a batch that the model cannot read, with the field, what it must be and what it is.
 
-use super::{MagNet, WideFeatures};
+use super::{MagNetConfig, WideFeatures};
 use crate::batch::{LevelInput, MagNetBatch, NeighborIndices};
 use crate::level::{Level, PerLevel};
 
@@ -16,12 +16,12 @@ pub struct BatchError {
     pub found: String,
 }
 
-impl MagNet {
+impl MagNetConfig {
     /// Compares the batch with the configuration and its tensors with one another. Shapes only: that indices are in
     /// bounds is the duty of whoever builds the tables, because reading them back would stall the device.
     pub(super) fn check(&self, batch: &MagNetBatch) -> Result<(), BatchError> {
         let mut rows = PerLevel { bin: 0, spot: 0, region: 0 };
-        for &level in self.config.predicted_levels() {
+        for &level in self.predicted_levels() {
             let nodes = self.check_input(level, batch.inputs.get(level))?;
             *rows.get_mut(level) = nodes;
             require(nodes > 0, || (format!("inputs.{level}"), "at least one node".to_owned(), nodes))?;
@@ -29,7 +29,7 @@ impl MagNet {
             require(core <= nodes, || (format!("core.{level}"), format!("at most {nodes} nodes"), core))?;
             check_table(&format!("graphs.{level}"), batch.graphs.get(level), nodes)?;
         }
-        if self.config.wide_levels {
+        if self.wide_levels {
             for (name, context, parent) in [
                 ("spot", &batch.spot_context, &batch.parent_spot),
                 ("region", &batch.region_context, &batch.parent_region),
@@ -47,13 +47,13 @@ impl MagNet {
 
     /// Number of nodes of an input that fits the configuration.
     pub(super) fn check_input(&self, level: Level, input: &LevelInput) -> Result<usize, BatchError> {
-        let fits = match (input, &self.config.wide_features) {
+        let fits = match (input, &self.wide_features) {
             (LevelInput::Patches(patches), source) => {
                 let [_, channels, height, width] = patches.dims();
                 let own = level == Level::Bin || *source == WideFeatures::Shared;
                 own && channels == 3 && height > 0 && width > 0
             }
-            (LevelInput::Encoded(nodes), _) => nodes.dims()[1] == self.config.width,
+            (LevelInput::Encoded(nodes), _) => nodes.dims()[1] == self.width,
             (LevelInput::Features(_), WideFeatures::Shared) => false,
             (
                 LevelInput::Features(features),
@@ -64,8 +64,8 @@ impl MagNet {
     }
 
     pub(super) fn wrong_input(&self, level: Level, input: &LevelInput) -> BatchError {
-        let width = self.config.width;
-        let expected = match &self.config.wide_features {
+        let width = self.width;
+        let expected = match &self.wide_features {
             WideFeatures::Frozen { width: features } | WideFeatures::File { width: features }
                 if level != Level::Bin =>
             {

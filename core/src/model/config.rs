@@ -9,6 +9,8 @@ use crate::slide::StainNormalization;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MagNetConfig {
+    /// Which model the other fields describe.
+    pub architecture: Architecture,
     /// What each level sees and predicts.
     pub levels: PerLevel<LevelGeometry>,
     /// What happens to a slide's colours before any level reads them.
@@ -41,6 +43,7 @@ impl Default for MagNetConfig {
     /// The paper's model at 0.25 µm/px on 8 µm bins.
     fn default() -> Self {
         Self {
+            architecture: Architecture::default(),
             levels: PerLevel {
                 bin: LevelGeometry { tile_um: 8.0, patch_um: 28.0, patch_px: 112 },
                 spot: LevelGeometry { tile_um: 56.0, patch_um: 56.0, patch_px: 224 },
@@ -60,6 +63,18 @@ impl Default for MagNetConfig {
             loss: LossConfig::default(),
         }
     }
+}
+
+/// Which model a configuration describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// The architecture of the paper's Figure 2.
+    #[default]
+    Figure2,
+    /// The authors' released code as it runs, so that weights trained with it give the same numbers. It reads `width`,
+    /// `genes`, `graph.layers` (its parallel maps) and `depth` (its transformer); see [`super::Published`].
+    Published,
 }
 
 /// Depth of a ResNet (He et al. 2016).
@@ -229,6 +244,17 @@ pub enum LossUnits {
     Standardized,
 }
 
+/// What the consistency term compares a tile's prediction with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsistencyTarget {
+    /// The mean of the predictions of the tile's bins, as Figure 2 draws it.
+    #[default]
+    Predictions,
+    /// The label of each of its bins, as the released code has it.
+    BinLabels,
+}
+
 /// Weights of the hybrid loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -243,6 +269,8 @@ pub struct LossConfig {
     pub pcc_wide: f64,
     /// Weight of the consistency between adjacent levels.
     pub consistency: f64,
+    /// What a tile's prediction must be consistent with.
+    pub consistency_with: ConsistencyTarget,
     /// Units in which all terms are computed.
     pub units: LossUnits,
 }
@@ -255,6 +283,7 @@ impl Default for LossConfig {
             mse_wide: 0.0,
             pcc_wide: 0.05,
             consistency: 0.05,
+            consistency_with: ConsistencyTarget::Predictions,
             units: LossUnits::Label,
         }
     }

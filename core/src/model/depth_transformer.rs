@@ -11,7 +11,7 @@ use super::config::DepthConfig;
 #[derive(Module, Debug)]
 pub struct DepthTransformer {
     /// `[L,D]`, one vector per place in the sequence.
-    positions: Param<Tensor<2>>,
+    pub(super) positions: Param<Tensor<2>>,
     encoder: TransformerEncoder,
 }
 

@@ -4,6 +4,7 @@
 //! `cross_level_attention.region.…`, `graph_attention.bin.layers.0.…`, `depth_transformer.bin.…`,
 //! `gene_head.region.…`. Renaming a field breaks saved models.
 
+mod architecture;
 mod check;
 mod config;
 mod cross_level_attention;
@@ -13,6 +14,8 @@ mod gene_head;
 mod graph_attention;
 mod mobilenet;
 mod patch_encoder;
+mod published;
+pub mod pytorch;
 mod resnet;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,9 +28,10 @@ use burn::module::{Module, ModuleDisplay};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+pub use architecture::{ExpressionModel, Model};
 pub use check::BatchError;
 pub use config::{
-    CrossLevelConfig, DepthConfig, GraphAttentionKind, GraphConfig, LossConfig, LossUnits, MagNetConfig,
+    Architecture, ConsistencyTarget, CrossLevelConfig, DepthConfig, GraphAttentionKind, GraphConfig, LossConfig, LossUnits, MagNetConfig,
     PatchEncoderConfig, Pooling, ResNetDepth, WideFeatures,
 };
 pub use cross_level_attention::CrossLevelAttention;
@@ -37,6 +41,7 @@ pub use gene_head::{GeneHead, GeneStatistics};
 pub use graph_attention::{GraphAttention, GraphAttentionLayer};
 pub use mobilenet::MobileNetV1;
 pub use patch_encoder::PatchEncoder;
+pub use published::{Published, PublishedTrace};
 pub use resnet::ResNet;
 pub use validate::ConfigError;
 pub use weights::{
@@ -117,7 +122,7 @@ pub struct StatisticsError {
 }
 
 impl MagNetConfig {
-    /// Builds the model. Parameters are drawn when first used, from the device's random stream: seed it
+    /// Builds the model of Figure 2, whatever `architecture` says. Parameters are drawn when first used, from the device's random stream: seed it
     /// (`device.seed`) and call `Module::materialize` for a model that follows from the seed alone.
     ///
     /// # Errors
@@ -126,18 +131,9 @@ impl MagNetConfig {
         self.validate()?;
         let wide = |build: &dyn Fn() -> CrossLevelAttention| WideModules { spot: build(), region: build() };
         let attends = self.wide_levels && self.cross_level.enabled;
-        let feature_width = match self.wide_features {
-            WideFeatures::Shared => None,
-            WideFeatures::Frozen { width } | WideFeatures::File { width } => {
-                self.wide_levels.then_some(width)
-            }
-        };
         Ok(MagNet {
             patch_encoder: self.patch_encoder.init(self.width, device),
-            wide_features: feature_width.map(|features| {
-                let linear = || LinearConfig::new(features, self.width).init(device);
-                WideModules { spot: linear(), region: linear() }
-            }),
+            wide_features: self.wide_feature_maps(device),
             cross_level_attention: attends.then(|| wide(&|| self.cross_level.init(self.width, device))),
             graph_attention: LevelModules::new(self.wide_levels, |_| self.graph.init(self.width, device)),
             depth_transformer: self.depth.enabled.then(|| {
@@ -150,6 +146,25 @@ impl MagNetConfig {
             }),
             config: self.clone(),
         })
+    }
+
+    /// The trainable maps of the wide levels' features to `D`, where those levels come as features.
+    fn wide_feature_maps(&self, device: &Device) -> Option<WideModules<Linear>> {
+        let features = match self.wide_features {
+            WideFeatures::Shared => return None,
+            WideFeatures::Frozen { width } | WideFeatures::File { width } => width,
+        };
+        let linear = || LinearConfig::new(features, self.width).init(device);
+        self.wide_levels.then(|| WideModules { spot: linear(), region: linear() })
+    }
+
+    /// How many hops of neighbours around its core nodes a block must hold.
+    pub fn halo_hops(&self) -> usize {
+        match self.architecture {
+            Architecture::Figure2 => self.graph.layers,
+            // The released code's graph ends at the batch.
+            Architecture::Published => 0,
+        }
     }
 
     /// Whether the bin's sequence holds the tokens of its parents.
@@ -200,7 +215,7 @@ impl MagNet {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn embed(&self, batch: &MagNetBatch) -> Result<PerLevel<Tensor<2>>, BatchError> {
-        self.check(batch)?;
+        self.config.check(batch)?;
         let bins = self.encode(Level::Bin, &batch.inputs.bin)?;
         let spots = self.encode_if_used(Level::Spot, &batch.inputs.spot)?;
         let regions = self.encode_if_used(Level::Region, &batch.inputs.region)?;
@@ -259,17 +274,7 @@ impl MagNet {
     /// # Errors
     /// An input of another kind or width than the configuration says.
     pub fn encode(&self, level: Level, input: &LevelInput) -> Result<Tensor<2>, BatchError> {
-        self.check_input(level, input)?;
-        let linear = self.wide_features.as_ref().map(|linears| match level {
-            Level::Region => &linears.region,
-            Level::Bin | Level::Spot => &linears.spot,
-        });
-        match (input, linear) {
-            (LevelInput::Patches(patches), _) => Ok(self.encode_bins(patches.clone())),
-            (LevelInput::Encoded(nodes), _) => Ok(nodes.clone()),
-            (LevelInput::Features(features), Some(linear)) => Ok(linear.forward(features.clone())),
-            (LevelInput::Features(_), None) => Err(self.wrong_input(level, input)),
-        }
+        encode_level(&self.config, &self.patch_encoder, self.wide_features.as_ref(), level, input)
     }
 
     /// The patch encoder with its ResNet's weights taken from a torchvision file, as a start for training.
@@ -365,5 +370,26 @@ impl MagNet {
             Some(transformer) => transformer.forward(tokens),
             None => mean_over_tokens(tokens),
         }
+    }
+}
+
+/// A level's vectors before any mixing; see [`MagNet::encode`].
+fn encode_level(
+    config: &MagNetConfig,
+    patch_encoder: &PatchEncoder,
+    wide_features: Option<&WideModules<Linear>>,
+    level: Level,
+    input: &LevelInput,
+) -> Result<Tensor<2>, BatchError> {
+    config.check_input(level, input)?;
+    let linear = wide_features.map(|linears| match level {
+        Level::Region => &linears.region,
+        Level::Bin | Level::Spot => &linears.spot,
+    });
+    match (input, linear) {
+        (LevelInput::Patches(patches), _) => Ok(patch_encoder.forward(patches.clone())),
+        (LevelInput::Encoded(nodes), _) => Ok(nodes.clone()),
+        (LevelInput::Features(features), Some(linear)) => Ok(linear.forward(features.clone())),
+        (LevelInput::Features(_), None) => Err(config.wrong_input(level, input)),
     }
 }

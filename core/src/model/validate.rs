@@ -1,6 +1,6 @@
 //! Refuses a configuration that cannot be built, with the field, what it must be and what it is.
 
-use super::config::{MagNetConfig, WideFeatures};
+use super::config::{Architecture, LossUnits, MagNetConfig, WideFeatures};
 use crate::level::Level;
 
 /// A configuration value that the model cannot be built with.
@@ -58,6 +58,10 @@ impl MagNetConfig {
         whole("depth.feed_forward", self.depth.feed_forward, 1, 64)?;
         probability("depth.dropout", self.depth.dropout)?;
 
+        if self.architecture == Architecture::Published {
+            self.validate_published()?;
+        }
+
         let loss = &self.loss;
         for (field, weight) in [
             ("loss.mse_bin", loss.mse_bin),
@@ -69,6 +73,29 @@ impl MagNetConfig {
             if !(weight.is_finite() && weight >= 0.0) {
                 return Err(refuse(field, "a finite weight of at least 0", weight));
             }
+        }
+        Ok(())
+    }
+
+    /// What the released code cannot be without.
+    fn validate_published(&self) -> Result<(), ConfigError> {
+        for (field, enabled) in [
+            ("wide_levels", self.wide_levels),
+            ("cross_level.enabled", self.cross_level.enabled),
+            ("graph.enabled", self.graph.enabled),
+            ("depth.enabled", self.depth.enabled),
+        ] {
+            if !enabled {
+                return Err(refuse(field, "true, for architecture `published`", enabled));
+            }
+        }
+        // Its positional code is sized by the transformer's depth and added to one token per graph layer.
+        if self.graph.layers != self.depth.layers {
+            let expected = format!("graph.layers ({}), for architecture `published`", self.graph.layers);
+            return Err(refuse("depth.layers", expected, self.depth.layers));
+        }
+        if self.loss.units != LossUnits::Label {
+            return Err(refuse("loss.units", "`label`, for architecture `published`", "`standardized`"));
         }
         Ok(())
     }

@@ -98,7 +98,7 @@ impl<L: Borrow<SlideLayout>> Iterator for PatchesAhead<L> {
                 Some(bins) => bins,
                 None => {
                     let core = self.plan.cores.get(index).cloned().unwrap_or_default();
-                    let block = self.layout.borrow().block(core, self.config.graph.layers);
+                    let block = self.layout.borrow().block(core, self.config.halo_hops());
                     self.bins.insert(block.nodes.bin)
                 }
             };

@@ -6,13 +6,13 @@ use super::{PredictError, WideSource, nodes_px};
 use crate::batch::{LevelInput, patches_from_rgb, rows_tensor};
 use crate::layout::SlideLayout;
 use crate::level::Level;
-use crate::model::{MagNet, MagNetConfig};
+use crate::model::{ExpressionModel, MagNetConfig};
 use crate::slide::PatchReader;
 use crate::slide::augment::Dihedral;
 
 /// What one pass over a slide reads.
 pub(super) struct Slide<'a> {
-    pub model: &'a MagNet,
+    pub model: &'a dyn ExpressionModel,
     pub reader: &'a dyn PatchReader,
     pub layout: &'a SlideLayout,
     pub transform: Dihedral,

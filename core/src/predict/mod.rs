@@ -23,7 +23,7 @@ use crate::coordinates::{SlidePx, px_from_um, um_from_px};
 use crate::expression::Matrix;
 use crate::layout::{LayoutError, SlideLayout};
 use crate::level::{Level, PerLevel};
-use crate::model::{self, FrozenEncoder, MagNet, MagNetConfig, WideFeatures};
+use crate::model::{self, ExpressionModel, FrozenEncoder, MagNetConfig, WideFeatures};
 use crate::slide::{PatchReader, SlideError};
 
 pub use ahead::{PatchRequest, PatchesAhead};
@@ -182,7 +182,7 @@ pub fn layout_of_bins(
 /// # Errors
 /// [`PredictError`]: an image that cannot be read, features that do not fit, a device that fails.
 pub async fn predict_slide(
-    model: &MagNet,
+    model: &dyn ExpressionModel,
     reader: &dyn PatchReader,
     layout: &SlideLayout,
     wide: WideSource<'_>,

@@ -20,7 +20,7 @@ use crate::digest::hex;
 use crate::expression::Matrix;
 use crate::layout::{Block, SlideLayout};
 use crate::level::{Level, PerLevel};
-use crate::model::{MagNet, MagNetConfig, WideFeatures};
+use crate::model::{ExpressionModel, MagNetConfig, WideFeatures};
 use crate::slide::augment::Dihedral;
 use crate::slide::{NormalizedSlide, PatchReader};
 use tiles::Tiles;
@@ -187,7 +187,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
     /// [`PredictError`]: an image that cannot be read, features that do not fit, a device that fails.
     pub async fn step(
         &mut self,
-        model: &MagNet,
+        model: &dyn ExpressionModel,
         wide: WideSource<'_>,
         device: &Device,
     ) -> Result<Option<Piece>, PredictError> {
@@ -247,7 +247,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
     /// [`PredictError`] for another model or features that do not fit.
     pub fn patches_ahead(
         &mut self,
-        model: &MagNet,
+        model: &dyn ExpressionModel,
         wide: WideSource<'_>,
     ) -> Result<PatchesAhead<L>, PredictError>
     where
@@ -275,7 +275,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
     }
 
     /// Settles where the wide features come from, which decides how much there is to do.
-    pub(super) fn use_source(&mut self, model: &MagNet, wide: WideSource<'_>) -> Result<(), PredictError> {
+    pub(super) fn use_source(&mut self, model: &dyn ExpressionModel, wide: WideSource<'_>) -> Result<(), PredictError> {
         if *model.config() != self.config {
             return Err(PredictError::OtherModel);
         }
@@ -323,7 +323,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
 
     async fn encode_tiles(
         &mut self,
-        model: &MagNet,
+        model: &dyn ExpressionModel,
         wide: WideSource<'_>,
         device: &Device,
         pass: usize,
@@ -354,12 +354,12 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
 
     fn begin_block(&self, pass: usize, index: usize) -> Underway {
         let core = self.plan.cores.get(index).cloned().unwrap_or_default();
-        let block = self.layout().block(core, self.config.graph.layers);
+        let block = self.layout().block(core, self.config.halo_hops());
         Underway { pass, index, block, vectors: Vec::new(), encoded: 0 }
     }
 
     /// The predictions of the core nodes of the block under way, row-major per level.
-    async fn mix(&self, model: &MagNet, device: &Device) -> Result<PerLevel<Vec<f32>>, PredictError> {
+    async fn mix(&self, model: &dyn ExpressionModel, device: &Device) -> Result<PerLevel<Vec<f32>>, PredictError> {
         let Some(underway) = self.underway.as_ref().filter(|underway| !underway.vectors.is_empty()) else {
             return Err(crate::batch::BatchError::Empty { what: "bins of the block" }.into());
         };

@@ -232,7 +232,7 @@ fn batch(device: &Device) -> anyhow::Result<MagNetBatch> {
     let bins: Vec<_> =
         (0..SIDE * SIDE).map(|i| SlideUm { x: center(i % SIDE), y: center(i / SIDE) }).collect();
     let layout = SlideLayout::new(&bins, &config.levels, config.neighbors)?;
-    let mut blocks = layout.blocks(bins.len(), config.graph.layers, None);
+    let mut blocks = layout.blocks(bins.len(), config.halo_hops(), None);
     let block = blocks.next().context("the made-up tissue has no block")?;
     let inputs = PerLevel::from_fn(|level| {
         let nodes = block.nodes.get(level);

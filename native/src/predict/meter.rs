@@ -101,7 +101,7 @@ fn halo(job: &Job<'_>) -> f64 {
     let apart = (cores.len() / SAMPLED_BLOCKS).max(1);
     let (mut core, mut local) = (0, 0);
     for bins in cores.into_iter().step_by(apart) {
-        let block = job.layout.block(bins, job.model.model.config().graph.layers);
+        let block = job.layout.block(bins, job.model.model.config().halo_hops());
         core += block.core.bin;
         local += block.nodes.bin.len();
     }

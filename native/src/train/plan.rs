@@ -72,7 +72,7 @@ pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
     let model = initial_model(&setup, config.seed, &device)?;
     let parameters = model.num_params();
 
-    let blocks = epoch_blocks(&setup.training, config.batch_bins, setup.model.graph.layers, config.seed, 0);
+    let blocks = epoch_blocks(&setup.training, config.batch_bins, setup.model.halo_hops(), config.seed, 0);
     let steps_per_epoch = blocks.len();
     let largest_batch = PerLevel::from_fn(|level| {
         blocks.iter().map(|(_, block)| block.nodes.get(level).len()).max().unwrap_or_default()

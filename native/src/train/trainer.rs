@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use indicatif::ProgressBar;
-use magnet_core::MagNet;
+use magnet_core::{ExpressionModel, Model};
 use magnet_core::level::PerLevel;
 use magnet_core::loss::hybrid_loss;
 use magnet_core::random::derived_seed;
@@ -34,7 +34,7 @@ pub struct Trainer<'a> {
     folder: &'a RunFolder,
     device: Device,
     schedule: Schedule,
-    model: MagNet,
+    model: Model,
     updater: Updater,
     average: Option<MovingAverage>,
     best: Option<Weights>,
@@ -68,7 +68,7 @@ pub struct Trained {
 }
 
 /// The untrained model of a run, on a device with autodiff: a function of the seed.
-pub fn initial_model(setup: &Setup, seed: u64, device: &Device) -> Result<MagNet> {
+pub fn initial_model(setup: &Setup, seed: u64, device: &Device) -> Result<Model> {
     struct Draw;
     impl ModuleVisitor for Draw {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -77,7 +77,7 @@ pub fn initial_model(setup: &Setup, seed: u64, device: &Device) -> Result<MagNet
         }
     }
     device.seed(derived_seed(seed, "initial weights", &[]));
-    let model = setup.model.init(device)?;
+    let model = setup.model.build(device)?;
     model.visit(&mut Draw);
     let statistics = PerLevel::from_fn(|level| {
         let statistics = setup.statistics.get(level);
@@ -88,13 +88,13 @@ pub fn initial_model(setup: &Setup, seed: u64, device: &Device) -> Result<MagNet
 
 /// One step: the loss before it, and the model after it.
 pub fn step(
-    model: MagNet,
+    model: Model,
     updater: &mut Updater,
     rate: f64,
     prepared: &PreparedBlock,
     setup: &Setup,
     device: &Device,
-) -> Result<(MagNet, LossTerms)> {
+) -> Result<(Model, LossTerms)> {
     let batch = prepared.to_batch(&setup.training, device)?;
     let predictions = model.forward(&batch)?;
     let loss = hybrid_loss(&setup.model.loss, &predictions, &batch, &model.gene_statistics())?;
@@ -213,7 +213,7 @@ impl<'a> Trainer<'a> {
 
     fn run_epoch(&mut self, started: Instant) -> Result<()> {
         let (config, setup, epoch) = (self.config, self.setup, self.position.epoch);
-        let hops = setup.model.graph.layers;
+        let hops = setup.model.halo_hops();
         let blocks = epoch_blocks(&setup.training, config.batch_bins, hops, config.seed, epoch);
         let steps = blocks.len();
         let augmentation = config.augmentation;

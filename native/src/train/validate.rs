@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
-use magnet_core::MagNet;
+use magnet_core::ExpressionModel;
 use magnet_core::expression::{GeneStatistics, Matrix};
 use magnet_core::level::{Level, PerLevel};
 use magnet_core::loss::hybrid_loss;
@@ -25,7 +25,7 @@ pub struct Validation {
 /// # Errors
 /// If a slide cannot be read, or a prediction is not finite.
 pub fn validate(
-    model: &MagNet,
+    model: &dyn ExpressionModel,
     slides: &[TrainingSlide],
     training_statistics: &PerLevel<GeneStatistics>,
     batch_bins: usize,
@@ -47,7 +47,7 @@ pub fn validate(
 
     let mut blocks = Vec::new();
     for (index, slide) in slides.iter().enumerate() {
-        blocks.extend(slide.layout.blocks(batch_bins, config.graph.layers, None).map(|block| (index, block)));
+        blocks.extend(slide.layout.blocks(batch_bins, config.halo_hops(), None).map(|block| (index, block)));
     }
     for_each_prepared(
         slides,

@@ -5,7 +5,7 @@ use magnet_core::digest::sha256_hex;
 use magnet_core::gene_panel::GenePanel;
 use magnet_core::model::{FrozenEncoder, WideFeatures};
 use magnet_core::predict::WideSource;
-use magnet_core::{Bundle, Level, MagNet, PerLevel};
+use magnet_core::{Bundle, ExpressionModel, Level, Model, PerLevel};
 
 use super::device::EngineDevice;
 use super::error::EngineError;
@@ -19,7 +19,7 @@ pub struct OpenModel {
     /// Configuration, genes, provenance and the weights as stored.
     pub bundle: Bundle,
     /// The model on the device.
-    pub model: MagNet,
+    pub model: Model,
     /// The encoder of the wide levels, where it is not the model's own.
     frozen: Option<FrozenEncoder>,
 }

@@ -148,7 +148,7 @@ impl Run {
         let apart = (cores.len() / HALO_SAMPLES).max(1);
         let (mut core_bins, mut local_bins) = (0, 0);
         for core in cores.into_iter().step_by(apart) {
-            let block = layout.block(core, config.graph.layers);
+            let block = layout.block(core, config.halo_hops());
             core_bins += block.core.bin;
             local_bins += block.nodes.bin.len();
         }
