@@ -68,8 +68,8 @@ pub fn hybrid_loss(
         ConsistencyTarget::Predictions => tile_consistency(&predictions.bin, tiles, mean),
         ConsistencyTarget::BinLabels => label_consistency(&labels.bin, tiles, mean),
     };
-    let consistency = consistent(&predictions.spot, &batch.spot_mean)
-        + consistent(&predictions.region, &batch.region_mean);
+    let consistency =
+        consistent(&predictions.spot, &batch.spot_mean) + consistent(&predictions.region, &batch.region_mean);
 
     let weighted = [
         (config.mse_bin, mse.bin.clone()),

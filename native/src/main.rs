@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 use magnet_native::cli::{Cli, Command};
 use magnet_native::console::Console;
 use magnet_native::error::{exit, exit_code, is_broken_pipe};
-use magnet_native::{demo, doctor, evaluate, predict, prepare, synthetic, train};
+use magnet_native::{demo, doctor, evaluate, exchange, predict, prepare, synthetic, train};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,6 +30,8 @@ fn run(command: &Command, console: &Console) -> anyhow::Result<()> {
         Command::Evaluate(args) => evaluate::run(args, console),
         Command::Baseline(args) => evaluate::baseline::run(args, console),
         Command::Predict(args) => predict::run(args, console),
+        Command::Import(args) => exchange::import(args, console),
+        Command::Export(args) => exchange::export(args, console),
         Command::Doctor(args) => doctor::run(args, console),
         Command::Completions(args) => completions(args.shell),
     }

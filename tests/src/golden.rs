@@ -54,6 +54,8 @@ pub struct Deviation {
     pub deviation: f64,
     /// How far it may be.
     pub allowed: f64,
+    /// Whether both are gradients too small to be more than rounding, which have no meaningful ratio.
+    pub is_rounding: bool,
 }
 
 impl Deviation {
@@ -65,6 +67,9 @@ impl Deviation {
 
 impl fmt::Display for Deviation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_rounding {
+            return write!(f, "{:<80} both below {LEAST_GRADIENT:.0e}: rounding", self.name);
+        }
         let verdict = if self.passes() { "ok" } else { "TOO FAR" };
         write!(f, "{:<80} {:.2e} (at most {:.0e}) {verdict}", self.name, self.deviation, self.allowed)
     }
@@ -97,21 +102,33 @@ impl Sizes {
             genes: size("genes")?,
         })
     }
+}
 
-    /// The configuration of the model that made the file.
-    pub fn config(&self) -> MagNetConfig {
-        MagNetConfig {
-            architecture: Architecture::Published,
-            genes: self.genes,
-            width: self.width,
-            depth: DepthConfig { dropout: 0.0, ..DepthConfig::default() },
-            loss: LossConfig {
-                consistency_with: ConsistencyTarget::BinLabels,
-                ..LossConfig::default()
-            },
-            ..MagNetConfig::default()
-        }
+/// The released model's configuration for a feature width and a number of genes, without dropout.
+pub fn released_config(width: usize, genes: usize) -> MagNetConfig {
+    MagNetConfig {
+        architecture: Architecture::Published,
+        genes,
+        width,
+        depth: DepthConfig { dropout: 0.0, ..DepthConfig::default() },
+        loss: LossConfig { consistency_with: ConsistencyTarget::BinLabels, ..LossConfig::default() },
+        ..MagNetConfig::default()
     }
+}
+
+/// The formula's state dict of a configured model, batch counters aside.
+///
+/// # Errors
+/// A configuration that no model can be built with.
+pub fn formula_state(config: &MagNetConfig) -> anyhow::Result<WeightMap> {
+    let shapes = state_dict_shapes(config, &Device::flex())?;
+    Ok(shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let values = weight(&name, &shape);
+            (name, WeightTensor { shape, values })
+        })
+        .collect())
 }
 
 /// Compares every tensor of a golden file. Gradients need a backward pass, which can be left out.
@@ -154,20 +171,22 @@ fn deviation(name: &str, expected: &[f64], found: Option<&[f32]>, tolerance: Tol
         // Not `max`, which overlooks NaN.
         values.fold(0.0f64, |largest, value| if value <= largest { largest } else { value })
     };
-    let deviation = match found {
-        None => f64::INFINITY,
-        Some(found) => {
-            let pairs = expected.iter().zip(found.iter().map(|&value| f64::from(value)));
-            let apart = largest(&mut pairs.map(|(expected, found)| (expected - found).abs()));
-            let size = largest(&mut expected.iter().map(|value| value.abs()));
-            match name {
-                _ if is_gradient && apart.max(size) <= LEAST_GRADIENT => 0.0,
-                "loss" | "mse" | "mae" | "pcc" => apart,
-                _ => apart / size.max(f64::MIN_POSITIVE),
-            }
-        }
-    };
-    Deviation { name: name.to_owned(), deviation: if deviation.is_nan() { f64::INFINITY } else { deviation }, allowed }
+    let (mut deviation, mut is_rounding) = (f64::INFINITY, false);
+    if let Some(found) = found {
+        let pairs = expected.iter().zip(found.iter().map(|&value| f64::from(value)));
+        let apart = largest(&mut pairs.map(|(expected, found)| (expected - found).abs()));
+        let size = largest(&mut expected.iter().map(|value| value.abs()));
+        is_rounding = is_gradient && apart.max(size) <= LEAST_GRADIENT;
+        deviation = match name {
+            _ if is_rounding => 0.0,
+            "loss" | "mse" | "mae" | "pcc" => apart,
+            _ => apart / size.max(f64::MIN_POSITIVE),
+        };
+    }
+    if deviation.is_nan() {
+        deviation = f64::INFINITY;
+    }
+    Deviation { name: name.to_owned(), deviation, allowed, is_rounding }
 }
 
 /// The published model of the given sizes with the formula's weights, on `device`.
@@ -175,14 +194,8 @@ fn deviation(name: &str, expected: &[f64], found: Option<&[f32]>, tolerance: Tol
 /// # Errors
 /// Sizes that no model has.
 pub fn model(sizes: &Sizes, device: &Device) -> anyhow::Result<Model> {
-    let config = sizes.config();
-    let state: WeightMap = state_dict_shapes(&config, device)?
-        .into_iter()
-        .map(|(name, shape)| {
-            let values = weight(&name, &shape);
-            (name, WeightTensor { shape, values })
-        })
-        .collect();
+    let config = released_config(sizes.width, sizes.genes);
+    let state = formula_state(&config)?;
     let model = config.build(device)?;
     let taken = from_pytorch(&config, &model, state, &WeightMap::new())?;
     Ok(Weights { arrays: taken.weights }.load_into(model)?)
@@ -198,8 +211,7 @@ fn compute(sizes: &Sizes, device: &Device, gradients: bool) -> anyhow::Result<We
     let Model::Published(published) = &model else { anyhow::bail!("not the published model") };
     let trace = published.trace(&batch)?;
     let labels = batch.labels.as_ref().context("no labels")?;
-    let loss =
-        hybrid_loss(&model.config().loss, &trace.output, &batch, &model.gene_statistics())?;
+    let loss = hybrid_loss(&model.config().loss, &trace.output, &batch, &model.gene_statistics())?;
 
     let error = trace.output.bin.clone() - labels.bin.clone();
     let layer = |index: usize| trace.graph.bin.get(index).cloned().context("a graph layer is missing");
@@ -232,10 +244,10 @@ fn compute(sizes: &Sizes, device: &Device, gradients: bool) -> anyhow::Result<We
         let state = to_pytorch(model.config(), &model, &gradient_map(&model, &gradients)?);
         for (name, tensor) in state {
             let squares: f64 = tensor.values.iter().map(|&value| f64::from(value).powi(2)).sum();
-            found.insert(format!("{GRADIENT}{name}"), WeightTensor {
-                shape: vec![1],
-                values: vec![squares.sqrt() as f32],
-            });
+            found.insert(
+                format!("{GRADIENT}{name}"),
+                WeightTensor { shape: vec![1], values: vec![squares.sqrt() as f32] },
+            );
         }
     }
     Ok(found)
@@ -284,9 +296,8 @@ fn batch(sizes: &Sizes, device: &Device) -> MagNetBatch {
     let PerLevel { bin, spot, region } = sizes.nodes;
     let (width, genes, side) = (sizes.width, sizes.genes, sizes.patch_px);
     let matrix = |name: &str, rows: usize, cols: usize, label: bool| -> Tensor<2> {
-        let values: Vec<f32> = signed(name, rows * cols)
-            .map(|value| if label { value.abs() } else { value } as f32)
-            .collect();
+        let values: Vec<f32> =
+            signed(name, rows * cols).map(|value| if label { value.abs() } else { value } as f32).collect();
         Tensor::from_data(TensorData::new(values, [rows, cols]), device)
     };
     let (mean, deviation) = IMAGENET;

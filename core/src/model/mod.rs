@@ -31,8 +31,8 @@ use burn::tensor::{Device, Tensor};
 pub use architecture::{ExpressionModel, Model};
 pub use check::BatchError;
 pub use config::{
-    Architecture, ConsistencyTarget, CrossLevelConfig, DepthConfig, GraphAttentionKind, GraphConfig, LossConfig, LossUnits, MagNetConfig,
-    PatchEncoderConfig, Pooling, ResNetDepth, WideFeatures,
+    Architecture, ConsistencyTarget, CrossLevelConfig, DepthConfig, GraphAttentionKind, GraphConfig,
+    LossConfig, LossUnits, MagNetConfig, PatchEncoderConfig, Pooling, ResNetDepth, WideFeatures,
 };
 pub use cross_level_attention::CrossLevelAttention;
 pub use depth_transformer::DepthTransformer;

@@ -267,8 +267,7 @@ mod tests {
     fn neighbours_are_averaged_without_the_node_itself_and_rows_have_unit_length() {
         let device = Device::flex();
         let nodes = matrix(&[&[9.0, 9.0], &[2.0, 0.0], &[4.0, 8.0]], &device);
-        let neighbors =
-            table(&[vec![Some(1), Some(2)], vec![Some(2), None], vec![None, None]], &device);
+        let neighbors = table(&[vec![Some(1), Some(2)], vec![Some(2), None], vec![None, None]], &device);
         let mean = mean_over_neighbors(nodes, &neighbors);
         assert_values(&values(&mean), &[3.0, 4.0, 4.0, 8.0, 0.0, 0.0], 1e-6);
         let unit = unit_rows(mean);

@@ -16,9 +16,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
-use super::{
-    Architecture, ConfigError, MagNetConfig, Misshapen, WeightMap, WeightTensor, WeightsError,
-};
+use super::{Architecture, ConfigError, MagNetConfig, Misshapen, WeightMap, WeightTensor, WeightsError};
 use crate::weights::is_variant;
 
 /// Names of the released code for the parts of the published model.
@@ -37,12 +35,8 @@ const RELEASED: [(&str, &str); 11] = [
 ];
 
 /// The same for the parts of a cross-level attention.
-const RELEASED_ATTENTION: [(&str, &str); 4] = [
-    ("query.", "query_proj."),
-    ("key.", "key_proj."),
-    ("value.", "value_proj."),
-    ("output.", "out_proj."),
-];
+const RELEASED_ATTENTION: [(&str, &str); 4] =
+    [("query.", "query_proj."), ("key.", "key_proj."), ("value.", "value_proj."), ("output.", "out_proj.")];
 
 /// Parts of the released state dict that no forward pass reads.
 const NEVER_READ: [&str; 4] = ["lstm_512.", "gene_head_512.", "gene_head_224.", "transformer.encoder_layer."];
@@ -89,8 +83,7 @@ pub struct FromPytorch {
 
 /// Takes the tensors of the configured model from a PyTorch state dict.
 ///
-/// Batch counters (`num_batches_tracked`) are left out, and so is a prefix that all names share (`module.`, `model.`,
-/// `state_dict.`), which wrappers leave behind. A released state dict holds no map of the wide levels' features
+/// Batch counters (`num_batches_tracked`) are left out. A released state dict holds no map of the wide levels' features
 /// (`wide_features.*`), and one of another program no gene statistics: where these are missing `initial` stands in.
 ///
 /// # Errors
@@ -102,7 +95,7 @@ pub fn from_pytorch<M: Module>(
     state: WeightMap,
     initial: &WeightMap,
 ) -> Result<FromPytorch, WeightsError> {
-    let mut state = without_prefix(state);
+    let mut state = state;
     state.retain(|name, _| !name.ends_with("num_batches_tracked"));
     let places = places(config.architecture, model);
 
@@ -125,11 +118,8 @@ pub fn from_pytorch<M: Module>(
             expected.insert(&place.name, place.stored_shape());
         }
     }
-    let missing: Vec<String> = expected
-        .keys()
-        .filter(|name| !state.contains_key(**name))
-        .map(|&name| name.to_owned())
-        .collect();
+    let missing: Vec<String> =
+        expected.keys().filter(|name| !state.contains_key(**name)).map(|&name| name.to_owned()).collect();
     let unexpected: Vec<String> =
         state.keys().filter(|name| !expected.contains_key(name.as_str())).cloned().collect();
     let misshapen: Vec<Misshapen> = state
@@ -225,7 +215,7 @@ fn is_never_read(name: &str) -> bool {
 }
 
 /// The state dict without the prefixes that every name of it has.
-fn without_prefix(mut state: WeightMap) -> WeightMap {
+pub fn without_prefix(mut state: WeightMap) -> WeightMap {
     while let Some(prefix) = ["module.", "model.", "state_dict."]
         .into_iter()
         .find(|prefix| !state.is_empty() && state.keys().all(|name| name.starts_with(prefix)))
@@ -298,7 +288,8 @@ impl Places {
                 }
             }
         }
-        name = name.replace(".downsample.conv.", ".downsample.0.").replace(".downsample.bn.", ".downsample.1.");
+        name =
+            name.replace(".downsample.conv.", ".downsample.0.").replace(".downsample.bn.", ".downsample.1.");
         let mut third = None;
         if self.containers.iter().any(|container| container == "Struct:TransformerEncoderLayer") {
             for (index, part) in ["query", "key", "value"].into_iter().enumerate() {

@@ -1,6 +1,7 @@
 //! The command line, as clap sees it: definitions only. What a command does is in the module of its name.
 
 mod evaluate;
+mod exchange;
 mod predict;
 mod prepare;
 mod train;
@@ -14,6 +15,7 @@ use crate::config::PRESETS;
 use crate::device::DeviceRequest;
 
 pub use evaluate::{BaselineArgs, EvaluateArgs};
+pub use exchange::{ExportArgs, ExportFormat, ImportArgs};
 pub use predict::{LevelArg, PredictArgs, PredictFormat, PxRegion};
 pub use prepare::{
     DatasetArgs, FrameArg, PrepareAutoArgs, PrepareCommand, PrepareH5adArgs, PrepareHestArgs, PrepareStArgs,
@@ -120,6 +122,19 @@ pub enum Command {
                       predict --model run/model.safetensors --image slide.svs --out maps --resume"
     )]
     Predict(PredictArgs),
+    /// Make a model file from weights that PyTorch saved
+    #[command(
+        after_help = "Examples:\n  magnet-native import --from released.pth --preset published --genes genes.txt \
+                      --out model.safetensors\n  magnet-native import --from resnet50.pth --preset default --genes \
+                      genes.txt --out start.safetensors"
+    )]
+    Import(ImportArgs),
+    /// Write a model's weights for another program
+    #[command(
+        after_help = "Example:\n  magnet-native export --model run/model.safetensors --to pytorch --out \
+                            state_dict.safetensors"
+    )]
+    Export(ExportArgs),
     /// Check adapters, memory and a forward pass against stored values
     #[command(after_help = "Example:\n  magnet-native doctor --json")]
     Doctor(DoctorArgs),

@@ -4,8 +4,8 @@ use magnet_core::MagNetConfig;
 use magnet_core::expression::Normalization;
 use magnet_core::level::{LevelGeometry, PerLevel};
 use magnet_core::model::{
-    CrossLevelConfig, DepthConfig, GraphConfig, LossConfig, LossUnits, PatchEncoderConfig, Pooling,
-    ResNetDepth,
+    Architecture, ConsistencyTarget, CrossLevelConfig, DepthConfig, GraphConfig, LossConfig, LossUnits,
+    PatchEncoderConfig, Pooling, ResNetDepth,
 };
 
 use super::{
@@ -15,8 +15,9 @@ use super::{
 use crate::error::InputError;
 
 /// Names of the presets with what each is for.
-pub const PRESETS: [(&str, &str); 6] = [
-    ("paper", "the published model and training, 8 µm bins at 0.25 µm/px; needs a GPU"),
+pub const PRESETS: [(&str, &str); 7] = [
+    ("paper", "the paper's model and training, 8 µm bins at 0.25 µm/px; needs a GPU"),
+    ("published", "the authors' released code as it runs, quirks included, to compare with; needs a GPU"),
     ("demo", "a small model for the synthetic tissue, 16 µm bins; minutes on a CPU"),
     (
         "st-small",
@@ -44,6 +45,7 @@ pub fn presets_for_bins(bin_um: f64) -> Vec<&'static str> {
 pub(super) fn by_name(name: &str) -> Result<RunConfig, InputError> {
     match name {
         "paper" => Ok(paper()),
+        "published" => Ok(published()),
         "demo" => Ok(demo()),
         "st-small" => Ok(st_small()),
         FROZEN => Ok(st_frozen()),
@@ -90,6 +92,20 @@ fn paper() -> RunConfig {
             patch_cache_mib: 4096,
         },
         model: MagNetConfig::default(),
+    }
+}
+
+/// The released code's model and loss.
+fn published() -> RunConfig {
+    let base = paper();
+    RunConfig {
+        preset: "published".into(),
+        model: MagNetConfig {
+            architecture: Architecture::Published,
+            loss: LossConfig { consistency_with: ConsistencyTarget::BinLabels, ..LossConfig::default() },
+            ..base.model
+        },
+        ..base
     }
 }
 

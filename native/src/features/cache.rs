@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use burn_store::PytorchStore;
 use magnet_core::MagNetConfig;
 use magnet_core::batch::patches_from_rgb;
 use magnet_core::bundle::WideEncoderIdentity;
@@ -14,7 +13,7 @@ use magnet_core::digest::{hex, sha256_hex};
 use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
 use magnet_core::level::Level;
-use magnet_core::model::{FrozenEncoder, WeightTensor, read_safetensors, weights_from_store};
+use magnet_core::model::{FrozenEncoder, WeightTensor};
 use magnet_core::slide::{PatchReader, SlideError, StainNormalization};
 use magnet_core::weights::{Precision, Weights, safetensors_bytes};
 use safetensors::tensor::SafeTensors;
@@ -26,11 +25,10 @@ use crate::error::{InputError, Interrupted};
 use crate::files::{Overwrite, read_limited, write_atomic};
 use crate::interrupt;
 use crate::read_ahead::{read_ahead, read_patches};
+use crate::weight_file;
 
 /// Patches that the encoder reads at a time.
 const BATCH: usize = 32;
-/// Largest accepted weight file: a ResNet-152 has 0.24 GB.
-const ENCODER_LIMIT_BYTES: u64 = 4 << 30;
 /// Largest accepted cache file.
 const CACHE_LIMIT_BYTES: u64 = 64 << 30;
 const METADATA_KEY: &str = "magnet_features";
@@ -53,19 +51,9 @@ impl FrozenFile {
     /// # Errors
     /// If the file cannot be read, or its tensors are those of no encoder that is known.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
-        let bytes = read_limited(path, ENCODER_LIMIT_BYTES)?;
-        let sha256 = sha256_hex(&bytes);
+        let sha256 = sha256_hex(&read_limited(path, weight_file::LIMIT_BYTES)?);
         let wrong = |error| InputError::in_file(path, "encoder", "weights of a ResNet or MobileNetV1", error);
-        let arrays = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("safetensors") => read_safetensors(bytes),
-            Some("pth" | "pt") => weights_from_store(&mut PytorchStore::from_file(path)),
-            other => {
-                let found = other.map_or("no extension".into(), |extension| format!(".{extension}"));
-                let expected = ".safetensors, .pth or .pt";
-                return Err(InputError::in_file(path, "file name", expected, found).into());
-            }
-        }
-        .map_err(wrong)?;
+        let arrays = weight_file::read(path)?;
         let encoder = FrozenEncoder::from_weights(arrays.clone(), device).map_err(wrong)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let identity = WideEncoderIdentity { name, sha256, width: encoder.feature_width() };

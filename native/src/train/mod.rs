@@ -30,6 +30,7 @@ use crate::console::Console;
 pub use command::{command, options_from};
 pub use output::{EpochRow, MODEL_FILE, read_metrics};
 pub use plan::{Plan, plan};
+pub use trainer::drawn_model;
 
 /// Everything that a training run is told.
 #[derive(Clone)]

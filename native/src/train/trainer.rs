@@ -7,11 +7,12 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use indicatif::ProgressBar;
-use magnet_core::{ExpressionModel, Model};
 use magnet_core::level::PerLevel;
 use magnet_core::loss::hybrid_loss;
+use magnet_core::model::ConfigError;
 use magnet_core::random::derived_seed;
 use magnet_core::weights::Weights;
+use magnet_core::{ExpressionModel, MagNetConfig, Model};
 
 use super::batches::{Augmentation, PreparedBlock, epoch_blocks, for_each_prepared};
 use super::ema::MovingAverage;
@@ -69,6 +70,18 @@ pub struct Trained {
 
 /// The untrained model of a run, on a device with autodiff: a function of the seed.
 pub fn initial_model(setup: &Setup, seed: u64, device: &Device) -> Result<Model> {
+    let statistics = PerLevel::from_fn(|level| {
+        let statistics = setup.statistics.get(level);
+        (statistics.mean.clone(), statistics.sd.clone())
+    });
+    Ok(drawn_model(&setup.model, seed, device)?.with_gene_statistics(&statistics)?)
+}
+
+/// A model with random weights: a function of the seed.
+///
+/// # Errors
+/// A configuration that no model can be built with.
+pub fn drawn_model(config: &MagNetConfig, seed: u64, device: &Device) -> Result<Model, ConfigError> {
     struct Draw;
     impl ModuleVisitor for Draw {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -77,13 +90,9 @@ pub fn initial_model(setup: &Setup, seed: u64, device: &Device) -> Result<Model>
         }
     }
     device.seed(derived_seed(seed, "initial weights", &[]));
-    let model = setup.model.build(device)?;
+    let model = config.build(device)?;
     model.visit(&mut Draw);
-    let statistics = PerLevel::from_fn(|level| {
-        let statistics = setup.statistics.get(level);
-        (statistics.mean.clone(), statistics.sd.clone())
-    });
-    Ok(model.with_gene_statistics(&statistics)?)
+    Ok(model)
 }
 
 /// One step: the loss before it, and the model after it.

@@ -1,0 +1,104 @@
+"""The published model in PyTorch, under the released code's tensor names: what the round trip loads weights into."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, channels, inner, stride, first):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, inner, 1, bias=False), nn.BatchNorm2d(inner)
+        self.conv2, self.bn2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False), nn.BatchNorm2d(inner)
+        self.conv3, self.bn3 = nn.Conv2d(inner, 4 * inner, 1, bias=False), nn.BatchNorm2d(4 * inner)
+        if first:
+            projection = nn.Conv2d(channels, 4 * inner, 1, stride, bias=False)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(4 * inner))
+        else:
+            self.downsample = nn.Identity()
+
+    def forward(self, x):
+        hidden = F.relu(self.bn1(self.conv1(x)))
+        hidden = F.relu(self.bn2(self.conv2(hidden)))
+        return F.relu(self.bn3(self.conv3(hidden)) + self.downsample(x))
+
+
+class ResNet50(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+        channels = 64
+        for stage, (inner, blocks) in enumerate(zip([64, 128, 256, 512], [3, 4, 6, 3])):
+            layers = []
+            for block in range(blocks):
+                stride = 2 if block == 0 and stage > 0 else 1
+                layers.append(Bottleneck(channels, inner, stride, block == 0))
+                channels = 4 * inner
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
+        self.fc = nn.Linear(channels, width)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+class SingleKeyAttention(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        for part in ["query", "key", "value", "out"]:
+            setattr(self, f"{part}_proj", nn.Linear(width, width))
+
+    def forward(self, parents):
+        return self.out_proj(self.value_proj(parents))
+
+
+class GraphLayer(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width, width))
+        self.att_weight = nn.Parameter(torch.zeros(width, 1))
+
+    def forward(self, nodes, adjacency):
+        mean = adjacency @ nodes / adjacency.sum(1, keepdim=True).clamp(min=1)
+        return F.normalize(F.relu(mean @ self.weight.T), dim=1)
+
+
+class DepthTransformer(nn.Module):
+    def __init__(self, width, layers):
+        super().__init__()
+        self.positional_encoding = nn.Parameter(torch.zeros(layers, width))
+        self.encoder_layer = nn.TransformerEncoderLayer(width, 8, 4 * width, 0.0, batch_first=True)
+        self.transformer_encoder = nn.TransformerEncoder(self.encoder_layer, layers, enable_nested_tensor=False)
+
+    def forward(self, stacked):
+        depth, nodes, width = stacked.shape
+        tokens = stacked.reshape(nodes, depth, width) + self.positional_encoding
+        return self.transformer_encoder(tokens).mean(1)
+
+
+class Released(nn.Module):
+    def __init__(self, width, genes, layers=3):
+        super().__init__()
+        self.encoder = ResNet50(width)
+        self.cross_attention_512 = SingleKeyAttention(width)
+        self.cross_attention_224 = SingleKeyAttention(width)
+        for level in ["112", "512", "224"]:
+            layers_of_level = nn.ModuleList([GraphLayer(width) for _ in range(layers)])
+            setattr(self, f"gat_layer_{level}", layers_of_level)
+        self.transformer = DepthTransformer(width, layers)
+        self.lstm_512 = nn.ModuleList([nn.LSTM(width, width, 2, batch_first=True)])
+        for head in ["250", "512", "224"]:
+            setattr(self, f"gene_head_{head}", nn.Sequential(nn.LayerNorm(width), nn.Linear(width, genes)))
+
+    def forward(self, bins, spots, regions, parent_spot, parent_region, adjacency):
+        """`adjacency`: dense matrices of bins, spots and regions. Gives the predictions of the three."""
+        mixed = self.encoder(bins)
+        mixed = mixed + self.cross_attention_512(regions[parent_region])
+        mixed = mixed + self.cross_attention_224(spots[parent_spot])
+        levels = [(mixed, self.gat_layer_112), (spots, self.gat_layer_224), (regions, self.gat_layer_512)]
+        outputs = []
+        for (nodes, layers), edges in zip(levels, adjacency):
+            stacked = torch.stack([layer(nodes, edges) for layer in layers])
+            outputs.append(self.gene_head_250(self.transformer(stacked)))
+        return outputs
