@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use magnet_core::bundle::{Bundle, BundleMetadata, Provenance, WideEncoderIdentity};
 use magnet_core::expression::GeneStatistics;
 use magnet_core::model::pytorch::{from_pytorch, to_pytorch, without_prefix};
-use magnet_core::model::{WeightMap, WideFeatures};
+use magnet_core::model::{Misshapen, WeightMap, WeightsError, WideFeatures};
 use magnet_core::weights::{Precision, Weights, safetensors_bytes};
 use magnet_core::{ExpressionModel, GenePanel, MagNetConfig, PerLevel};
 use serde_json::json;
@@ -98,6 +98,7 @@ fn weights_of(
 ) -> Result<Weights> {
     let model = drawn_model(config, run.train.seed, &Device::flex())?;
     let wrong = |error| {
+        list_all(&error, console);
         let expected =
             format!("the weights of a model of preset {} (or of a torchvision ResNet)", args.preset);
         InputError::in_file(&args.from, "weights", expected, error)
@@ -123,6 +124,20 @@ fn weights_of(
         console.say("the file has no map of wide features: the patch encoder will read spots and regions");
     }
     Ok(Weights { arrays: taken.weights })
+}
+
+/// Says every tensor that does not fit: the error itself names the first of each kind only.
+fn list_all(error: &WeightsError, console: &Console) {
+    let WeightsError::Mismatch { missing, unexpected, misshapen } = error else { return };
+    for name in missing {
+        console.say(format_args!("missing: {name}"));
+    }
+    for name in unexpected {
+        console.say(format_args!("unexpected: {name}"));
+    }
+    for Misshapen { name, expected, found } in misshapen {
+        console.say(format_args!("of another shape: {name}, expected {expected:?}, found {found:?}"));
+    }
 }
 
 /// Width of the wide levels' features, where the state dict has a map of them.

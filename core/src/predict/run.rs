@@ -275,7 +275,11 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
     }
 
     /// Settles where the wide features come from, which decides how much there is to do.
-    pub(super) fn use_source(&mut self, model: &dyn ExpressionModel, wide: WideSource<'_>) -> Result<(), PredictError> {
+    pub(super) fn use_source(
+        &mut self,
+        model: &dyn ExpressionModel,
+        wide: WideSource<'_>,
+    ) -> Result<(), PredictError> {
         if *model.config() != self.config {
             return Err(PredictError::OtherModel);
         }
@@ -359,7 +363,11 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
     }
 
     /// The predictions of the core nodes of the block under way, row-major per level.
-    async fn mix(&self, model: &dyn ExpressionModel, device: &Device) -> Result<PerLevel<Vec<f32>>, PredictError> {
+    async fn mix(
+        &self,
+        model: &dyn ExpressionModel,
+        device: &Device,
+    ) -> Result<PerLevel<Vec<f32>>, PredictError> {
         let Some(underway) = self.underway.as_ref().filter(|underway| !underway.vectors.is_empty()) else {
             return Err(crate::batch::BatchError::Empty { what: "bins of the block" }.into());
         };

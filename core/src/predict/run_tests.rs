@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use super::tests::{assert_close, bins, config, ready, slide};
 use super::*;
+use crate::model::MagNet;
 use crate::random;
 use crate::slide::{SlideImage, StainNormalization};
 

@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::level::LevelGeometry;
-use crate::model::{CrossLevelConfig, DepthConfig, GraphConfig, PatchEncoderConfig, ResNetDepth};
+use crate::model::{CrossLevelConfig, DepthConfig, GraphConfig, MagNet, PatchEncoderConfig, ResNetDepth};
 use crate::slide::SlideImage;
 
 /// The CPU device answers at once, so one poll is enough.

@@ -67,7 +67,13 @@ fn model() -> ModelFile {
         provenance: Provenance::default(),
     };
     let bundle = Bundle { metadata, weights: Weights::of(&model).unwrap(), frozen: None };
-    ModelFile { path: "m.safetensors".into(), sha256: "a".repeat(64), bundle, model, frozen: None }
+    ModelFile {
+        path: "m.safetensors".into(),
+        sha256: "a".repeat(64),
+        bundle,
+        model: magnet_core::Model::Figure2(model),
+        frozen: None,
+    }
 }
 
 fn pixel(x: u32, y: u32) -> [u8; 3] {

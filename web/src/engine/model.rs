@@ -5,7 +5,7 @@ use magnet_core::digest::sha256_hex;
 use magnet_core::gene_panel::GenePanel;
 use magnet_core::model::{FrozenEncoder, WideFeatures};
 use magnet_core::predict::WideSource;
-use magnet_core::{Bundle, ExpressionModel, Level, Model, PerLevel};
+use magnet_core::{Bundle, Level, Model, PerLevel};
 
 use super::device::EngineDevice;
 use super::error::EngineError;
