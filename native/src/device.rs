@@ -279,8 +279,13 @@ pub fn choose(request: DeviceRequest, console: &Console) -> anyhow::Result<Chose
     Ok(chosen)
 }
 
+/// The processor, for work that is too small to choose a device for, such as turning a file of weights into another.
+pub fn processor() -> Device {
+    Device::flex()
+}
+
 fn cpu(reason: String) -> ChosenDevice {
-    ChosenDevice { device: Device::flex(), adapter: None, reason: format!("CPU: {reason}") }
+    ChosenDevice { device: processor(), adapter: None, reason: format!("CPU: {reason}") }
 }
 
 /// Opens an adapter once per process; a second command in it (the demo runs several) gets the same device.

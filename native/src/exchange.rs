@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use burn::tensor::Device;
 use magnet_core::bundle::{Bundle, BundleMetadata, Provenance, WideEncoderIdentity};
 use magnet_core::expression::GeneStatistics;
 use magnet_core::model::pytorch::{from_pytorch, to_pytorch, without_prefix};
@@ -15,6 +14,7 @@ use serde_json::json;
 use crate::cli::{ExportArgs, ExportFormat, ImportArgs};
 use crate::config::RunConfig;
 use crate::console::Console;
+use crate::device;
 use crate::error::InputError;
 use crate::files::{Overwrite, read_limited, write_atomic};
 use crate::train::drawn_model;
@@ -47,7 +47,7 @@ pub fn import(args: &ImportArgs, console: &Console) -> Result<()> {
     });
     config.validate().context("configuration")?;
     let weights = weights_of(args, &config, &run, state, console)?;
-    let model = weights.load_into(config.build(&Device::flex())?)?;
+    let model = weights.load_into(config.build(&device::processor())?)?;
     let statistics = model.gene_statistics();
     let gene_statistics = PerLevel::try_from_fn(|level| -> Result<GeneStatistics> {
         let of = statistics.get(level);
@@ -96,7 +96,7 @@ fn weights_of(
     state: WeightMap,
     console: &Console,
 ) -> Result<Weights> {
-    let model = drawn_model(config, run.train.seed, &Device::flex())?;
+    let model = drawn_model(config, run.train.seed, &device::processor())?;
     let wrong = |error| {
         list_all(&error, console);
         let expected =
@@ -172,7 +172,7 @@ pub fn export(args: &ExportArgs, console: &Console) -> Result<()> {
     let wrong = |error| InputError::in_file(&args.model, "bundle", "a MagNet model bundle", error);
     let bundle = Bundle::from_bytes(&bytes).map_err(wrong)?;
     let config = &bundle.metadata.config;
-    let model = bundle.model(&Device::flex()).map_err(wrong)?;
+    let model = bundle.model(&device::processor()).map_err(wrong)?;
     if bundle.frozen.is_some() {
         console.warn("the frozen encoder of the wide levels is not written: it is a file of its own");
     }
