@@ -110,11 +110,11 @@ impl Column {
     }
 
     /// The column as strings; a missing category reads as the empty string. `None` for a column of numbers.
-    pub fn texts(&self) -> Option<Vec<String>> {
+    pub fn texts(&self) -> Option<Vec<&str>> {
         match self {
-            Column::Texts(values) => Some(values.clone()),
+            Column::Texts(values) => Some(values.iter().map(String::as_str).collect()),
             Column::Categorical { codes, categories } => {
-                let text = |code: &Option<u32>| code.and_then(|code| categories.get(code as usize)).cloned();
+                let text = |code: &Option<u32>| categories.get((*code)? as usize).map(String::as_str);
                 Some(codes.iter().map(|code| text(code).unwrap_or_default()).collect())
             }
             _ => None,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::coordinates::SlidePx;
 use crate::expression::Matrix;
-use crate::hdf5::{Attribute, Element, Hdf5Error, Hdf5File, Kind};
+use crate::hdf5::{Attribute, Element, Hdf5Error, Hdf5File, Kind, STRING_BYTES};
 
 /// Annotations nested deeper than this are left out.
 const DEEPEST_ANNOTATION: usize = 16;
@@ -247,8 +247,12 @@ fn axis_table(file: &Hdf5File, path: &str, ignored: &mut Vec<String>) -> Result<
     let index_name = attributes.get("_index").and_then(Attribute::text).unwrap_or("_index");
     let index_path = format!("{path}/{index_name}");
     let names = match column(file, &index_path)? {
-        Some(Column::Integers(values)) => values.iter().map(i64::to_string).collect(),
-        Some(column) => column.texts().ok_or_else(|| invalid(&index_path, "strings", "numbers"))?,
+        Some(Column::Integers(values)) => shown(file, &index_path, &values)?,
+        Some(Column::Texts(values)) => values,
+        Some(column) => {
+            let texts = column.texts().ok_or_else(|| invalid(&index_path, "strings", "numbers"))?;
+            texts.into_iter().map(str::to_owned).collect()
+        }
         None => return Err(invalid(&index_path, "strings", "an encoding that is not read here")),
     };
     let order = match attributes.get("column-order") {
@@ -317,9 +321,9 @@ fn categorical(file: &Hdf5File, codes_path: &str, categories_path: &str) -> Resu
     };
     let categories = match plain {
         Some(Column::Texts(values)) => values,
-        Some(Column::Integers(values)) => values.iter().map(i64::to_string).collect(),
-        Some(Column::Numbers(values)) => values.iter().map(f64::to_string).collect(),
-        Some(Column::Flags(values)) => values.iter().map(bool::to_string).collect(),
+        Some(Column::Integers(values)) => shown(file, categories_path, &values)?,
+        Some(Column::Numbers(values)) => shown(file, categories_path, &values)?,
+        Some(Column::Flags(values)) => shown(file, categories_path, &values)?,
         Some(Column::Categorical { .. }) | None => {
             return Err(invalid(categories_path, "a plain array", "another encoding"));
         }
@@ -331,7 +335,16 @@ fn categorical(file: &Hdf5File, codes_path: &str, categories_path: &str) -> Resu
     };
     let codes: Vec<Option<u32>> =
         file.read_i64(codes_path)?.into_iter().map(code).collect::<Result<_, _>>()?;
+    // Who takes the column takes a string for each row, and a category may be as long as the file.
+    let length = |code: &u32| STRING_BYTES + categories.get(*code as usize).map_or(0, String::len) as u64;
+    file.charge(codes_path, codes.iter().flatten().map(length).fold(0, u64::saturating_add))?;
     Ok(Column::Categorical { codes, categories })
+}
+
+/// The values as strings.
+fn shown<T: ToString>(file: &Hdf5File, path: &str, values: &[T]) -> Result<Vec<String>, AnnDataError> {
+    file.charge(path, STRING_BYTES.saturating_mul(values.len() as u64))?;
+    Ok(values.iter().map(T::to_string).collect())
 }
 
 /// Strings with a mask of those that are missing, which read as empty.

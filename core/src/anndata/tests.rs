@@ -115,7 +115,7 @@ fn files_of_the_reference_writer_are_read() {
     for bytes in [DENSE, CSR] {
         let data = AnnData::read(bytes.to_vec()).unwrap();
         let ids = data.var.column("gene_ids").and_then(Column::texts).unwrap();
-        assert_eq!(ids.first().map(String::as_str), Some("ENSG00000000000"));
+        assert_eq!(ids.first().copied(), Some("ENSG00000000000"));
         assert_eq!(data.obs.column("cluster").and_then(Column::texts).unwrap(), ["a", "b", "a", "", "b"]);
         let flags = vec![true, false, true, true, false];
         assert_eq!(data.obs.column("kept"), Some(&Column::Flags(flags)));
@@ -279,7 +279,7 @@ fn sizes_that_disagree_are_not_written() {
 
 #[test]
 fn a_declared_size_that_the_file_cannot_hold_is_refused_before_it_is_read() {
-    let limits = Limits { dataset_bytes: 1 << 10 };
+    let limits = Limits { dataset_bytes: 1 << 10, ..Limits::default() };
     let file = Hdf5File::from_bytes(CSR.to_vec(), limits).unwrap();
     let options = ReadOptions { limits, ..ReadOptions::default() };
     assert!(AnnData::read_from(&file, options).is_ok());
@@ -288,6 +288,30 @@ fn a_declared_size_that_the_file_cannot_hold_is_refused_before_it_is_read() {
     let file = Hdf5File::from_bytes(writer.finish().unwrap(), limits).unwrap();
     let error = file.read_f32("X").unwrap_err().to_string();
     assert_eq!(error, "X: expected at most 1024 bytes once decoded, found a dataset of 4800 bytes");
+}
+
+#[test]
+fn a_small_file_that_asks_for_gigabytes_is_refused() {
+    let group_in_itself = include_bytes!("../../../tests/fixtures/fuzz/hdf5_matrix/group-in-itself.h5ad");
+    let long_category = include_bytes!("../../../tests/fixtures/fuzz/hdf5_matrix/long-category.h5ad");
+    for (bytes, object) in [(&group_in_itself[..], "uns/a/a/a"), (&long_category[..], "obs/_index/codes")] {
+        let error = AnnData::read(bytes.to_vec()).unwrap_err();
+        let AnnDataError::Hdf5(Hdf5Error::FileTooLarge { object: found, .. }) = &error else {
+            panic!("{error}");
+        };
+        assert!(found.starts_with(object), "{error}");
+    }
+}
+
+#[test]
+fn a_chunk_that_is_longer_than_its_file_is_refused_before_memory_is_taken() {
+    // One chunk of `obs/_index/codes` says that it takes three gigabytes.
+    let bytes = include_bytes!("../../../tests/fixtures/fuzz/hdf5_matrix/chunk-past-end.h5ad");
+    let error = AnnData::read(bytes.to_vec()).unwrap_err().to_string();
+    assert!(
+        error.contains("a chunk of 3070230566 bytes at 3246 passes the end of the file at 26648"),
+        "{error}"
+    );
 }
 
 #[test]

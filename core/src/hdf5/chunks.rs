@@ -2,7 +2,12 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::Hdf5Error;
+use super::{Element, Hdf5Error, Hdf5File};
+
+/// HDF5's number of the deflate filter.
+const DEFLATE: u16 = 1;
+/// HDF5's number of the filter that puts the first bytes of all elements first, then the second ones, and so on.
+const SHUFFLE: u16 = 2;
 
 /// How a one-dimensional dataset of little-endian integers is stored: in deflated chunks, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,66 @@ pub struct IntegerChunks {
     pub shuffled: bool,
     /// Where each chunk lies in the file, and its stored size, in bytes.
     pub places: Vec<(u64, u64)>,
+}
+
+impl Hdf5File {
+    /// How a one-dimensional dataset of little-endian integers is stored, for a reader that decodes its chunks itself,
+    /// several at a time. `None` where the storage is of another kind; [`Hdf5File::read_u32`] and its like read it all
+    /// the same.
+    ///
+    /// # Errors
+    /// As [`Hdf5File::read_i64`].
+    pub fn integer_chunks(&self, path: &str) -> Result<Option<IntegerChunks>, Hdf5Error> {
+        let dataset = self.bounded(path, &[Element::Integer], "integers", 4)?;
+        let shape = self.whole(path, dataset.shape())?;
+        let chunk = self.whole(path, dataset.chunk_shape())?.unwrap_or_default();
+        let (&[elements], &[chunk_elements]) = (shape.as_slice(), chunk.as_slice()) else { return Ok(None) };
+        let datatype = self.whole(path, dataset.datatype())?;
+        let hdf5_pure::Datatype::FixedPoint { size, byte_order, layout } = datatype else { return Ok(None) };
+        let whole = layout.bit_offset == 0 && u32::from(layout.bit_precision) == size * 8;
+        let little = byte_order == hdf5_pure::DatatypeByteOrder::LittleEndian;
+        // In the order in which they were applied.
+        let shuffled = match dataset.filters().as_slice() {
+            [DEFLATE] => false,
+            [SHUFFLE, DEFLATE] => true,
+            _ => return Ok(None),
+        };
+        if !whole || !little || chunk_elements == 0 || !(1..=8).contains(&size) {
+            return Ok(None);
+        }
+        let Ok(chunks) = dataset.chunks() else { return Ok(None) };
+        let mut places = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let (&[first], 0) = (chunk.offset.as_slice(), chunk.filter_mask) else { return Ok(None) };
+            places.push((first, chunk.address, chunk.storage_size));
+        }
+        places.sort_unstable();
+        // Every chunk once and none missing, where fill values would stand.
+        let complete = places.len() as u64 == elements.div_ceil(chunk_elements)
+            && places
+                .iter()
+                .zip(0_u64..)
+                .all(|(place, number)| Some(place.0) == number.checked_mul(chunk_elements));
+        if !complete {
+            return Ok(None);
+        }
+        let size_of = |value: u64| {
+            usize::try_from(value).map_err(|_| Hdf5Error::TooLarge {
+                object: path.to_owned(),
+                bytes: value,
+                limit: self.limit_bytes,
+            })
+        };
+        Ok(Some(IntegerChunks {
+            object: path.to_owned(),
+            elements: size_of(elements)?,
+            chunk_elements: size_of(chunk_elements)?,
+            width: size as usize,
+            signed: layout.signed,
+            shuffled,
+            places: places.into_iter().map(|(_, address, bytes)| (address, bytes)).collect(),
+        }))
+    }
 }
 
 impl IntegerChunks {

@@ -3,6 +3,7 @@
 //! Everything that knows the library behind it stands in this folder: the rest of the project sees paths, shapes and
 //! plain vectors, so the library can be replaced without touching a format.
 
+mod budget;
 mod chunks;
 mod deflate;
 mod read;
@@ -12,23 +13,30 @@ mod write;
 pub use chunks::IntegerChunks;
 pub use deflate::{Chunk, ChunkCompressor, Feed, InTurn};
 pub use read::Hdf5File;
+pub(crate) use read::STRING_BYTES;
 pub use stream::List;
 pub use write::{Data, Hdf5Writer};
 
 /// How much memory a file may ask for.
 ///
 /// A dataset is refused before it is read when it would decode to more than [`Limits::dataset_bytes`], or to more than
-/// its file could hold at the best compression that HDF5's filters reach.
+/// its file could hold at the best compression that HDF5's filters reach. So is everything after a file took 1,100 times
+/// its size and 64 MiB, or [`Limits::file_bytes`]: its elements as stored and as handed out, its names and attributes,
+/// counted at each read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most bytes that one dataset may decode to.
     pub dataset_bytes: u64,
+    /// Most bytes that all reads from one opened file may take together.
+    pub file_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 8 GiB on the host, 1 GiB where addresses have 32 bits.
+    /// 8 GiB for a dataset and 64 GiB for a file on the host, 1 GiB and 3 GiB where addresses have 32 bits.
     fn default() -> Self {
-        Self { dataset_bytes: if usize::BITS > 32 { 8 << 30 } else { 1 << 30 } }
+        let gib = |count: u64| count << 30;
+        let (dataset, file) = if usize::BITS > 32 { (8, 64) } else { (1, 3) };
+        Self { dataset_bytes: gib(dataset), file_bytes: gib(file) }
     }
 }
 
@@ -149,6 +157,17 @@ pub enum Hdf5Error {
         /// Size that it declares.
         bytes: u64,
         /// Size that is allowed.
+        limit: u64,
+    },
+    /// Reading a file took more memory than its size justifies.
+    #[error(
+        "{object}: expected at most {limit} bytes to be read and decoded from a file of this size, found more (is it \
+         damaged?)"
+    )]
+    FileTooLarge {
+        /// Path of the object that was read.
+        object: String,
+        /// What all reads of the file may take.
         limit: u64,
     },
     /// The stored bytes contradict themselves.

@@ -1,32 +1,36 @@
 use std::collections::BTreeMap;
-use std::io::{Read, Seek};
+use std::io::{Cursor, Read, Seek};
+use std::sync::Arc;
 
 use hdf5_pure::{
     AttrValue, DType, Dataset, DatatypeByteOrder, Error, File, FormatError, ReadSeekSource,
     VlenStringReadOptions,
 };
 
-use super::{Attribute, Element, Hdf5Error, IntegerChunks, Kind, Limits};
+use super::budget::{Budget, Metered, possible_bytes};
+use super::{Attribute, Element, Hdf5Error, Kind, Limits};
 
-/// Deflate never expands more than about 1,032-fold; a dataset that claims more was not stored in its file.
-const LARGEST_EXPANSION: u64 = 1_100;
-/// Small files may declare chunks far larger than their content.
-const SLACK_BYTES: u64 = 16 << 20;
 /// Elements converted at a time where the stored type and the wanted one differ.
 const WINDOW: u64 = 1 << 20;
 
-/// HDF5's number of the deflate filter.
-const DEFLATE: u16 = 1;
-/// HDF5's number of the filter that puts the first bytes of all elements first, then the second ones, and so on.
-const SHUFFLE: u16 = 2;
+/// What looking at an object takes, apart from what it holds.
+const OBJECT_BYTES: u64 = 512;
+/// What the library keeps of each chunk of a dataset, whether it is stored or not.
+const CHUNK_BYTES: u64 = 128;
+/// What a string takes apart from its text, with the reference that leads to it.
+pub(crate) const STRING_BYTES: u64 = 64;
 
 /// An HDF5 file opened for reading.
 pub struct Hdf5File {
     file: File,
     /// Most bytes that a dataset may decode to.
-    limit_bytes: u64,
+    pub(super) limit_bytes: u64,
     /// Most bytes that a dataset can hold as stored, given the file's size.
     possible_bytes: u64,
+    /// Bytes of the file.
+    size: u64,
+    /// What may still be read of the file.
+    budget: Arc<Budget>,
 }
 
 impl std::fmt::Debug for Hdf5File {
@@ -41,10 +45,7 @@ impl Hdf5File {
     /// # Errors
     /// [`Hdf5Error::NotHdf5`] when the bytes are something else or end early.
     pub fn from_bytes(bytes: Vec<u8>, limits: Limits) -> Result<Self, Hdf5Error> {
-        let size = bytes.len() as u64;
-        let start: Vec<u8> = bytes.iter().take(8).copied().collect();
-        let file = File::from_bytes(bytes).map_err(|error| not_hdf5(size, &start, &error))?;
-        Ok(Self::new(file, size, limits))
+        Self::from_reader(Cursor::new(bytes), limits)
     }
 
     /// Opens a file that is read piece by piece, so that only the datasets asked for are ever in memory.
@@ -64,13 +65,24 @@ impl Hdf5File {
         let source =
             ReadSeekSource::new(reader).map_err(|error| Hdf5Error::NotHdf5 { found: error.to_string() })?;
         let size = hdf5_pure::Source::len(&source);
+        let budget = Arc::new(Budget::new(size, limits));
+        let source = Metered { source, budget: budget.clone() };
         let file = File::from_source(source).map_err(|error| not_hdf5(size, &start, &error))?;
-        Ok(Self::new(file, size, limits))
+        let (limit_bytes, possible_bytes) = (limits.dataset_bytes, possible_bytes(size));
+        Ok(Self { file, limit_bytes, possible_bytes, size, budget })
     }
 
-    fn new(file: File, size: u64, limits: Limits) -> Self {
-        let possible = size.saturating_mul(LARGEST_EXPANSION).saturating_add(SLACK_BYTES);
-        Self { file, limit_bytes: limits.dataset_bytes, possible_bytes: possible }
+    /// Counts `bytes` that are to be made of the content of `object`, before they are.
+    ///
+    /// # Errors
+    /// [`Hdf5Error::FileTooLarge`] when the file's size does not justify them.
+    pub(crate) fn charge(&self, object: &str, bytes: u64) -> Result<(), Hdf5Error> {
+        self.budget.charge(object, bytes)
+    }
+
+    /// What the library says of `path`.
+    pub(super) fn whole<T>(&self, path: &str, result: Result<T, Error>) -> Result<T, Hdf5Error> {
+        self.budget.within(path, result)?.map_err(|error| damaged(path, &error))
     }
 
     /// What `path` leads to, or `None` when nothing is there.
@@ -78,10 +90,11 @@ impl Hdf5File {
     /// # Errors
     /// [`Hdf5Error::Damaged`] when the way there cannot be read.
     pub fn kind(&self, path: &str) -> Result<Option<Kind>, Hdf5Error> {
-        match self.file.group(path) {
+        self.charge(path, OBJECT_BYTES)?;
+        match self.budget.within(path, self.file.group(path))? {
             Ok(_) => Ok(Some(Kind::Group)),
             // A component on the way that is a dataset means that nothing lies below it.
-            Err(Error::NotAGroup(_)) => match self.file.dataset(path) {
+            Err(Error::NotAGroup(_)) => match self.budget.within(path, self.file.dataset(path))? {
                 Ok(_) => Ok(Some(Kind::Dataset)),
                 Err(Error::NotADataset(_) | Error::NotAGroup(_)) => Ok(None),
                 Err(error) if is_absent(&error) => Ok(None),
@@ -98,8 +111,10 @@ impl Hdf5File {
     /// When `group` is no group or cannot be read.
     pub fn members(&self, group: &str) -> Result<Vec<(String, Kind)>, Hdf5Error> {
         let handle = self.group(group)?;
-        let groups = handle.groups().map_err(|error| damaged(group, &error))?;
-        let datasets = handle.datasets().map_err(|error| damaged(group, &error))?;
+        let groups = self.whole(group, handle.groups())?;
+        let datasets = self.whole(group, handle.datasets())?;
+        let names = groups.iter().chain(&datasets).map(|name| OBJECT_BYTES + name.len() as u64);
+        self.charge(group, names.sum())?;
         let mut members: Vec<(String, Kind)> = groups.into_iter().map(|name| (name, Kind::Group)).collect();
         members.extend(datasets.into_iter().map(|name| (name, Kind::Dataset)));
         members.sort_by(|a, b| a.0.cmp(&b.0));
@@ -116,7 +131,8 @@ impl Hdf5File {
             Some(Kind::Dataset) => self.dataset(path)?.attrs(),
             None => return Err(missing(path, "a group or dataset")),
         };
-        let raw = raw.map_err(|error| damaged(path, &error))?;
+        let raw = self.whole(path, raw)?;
+        self.charge(path, raw.iter().map(|(name, value)| name.len() as u64 + size_of_value(value)).sum())?;
         Ok(raw.into_iter().filter_map(|(name, value)| Some((name, attribute(&value)?))).collect())
     }
 
@@ -125,7 +141,7 @@ impl Hdf5File {
     /// # Errors
     /// When `path` is no dataset, or is longer than this machine can address.
     pub fn shape(&self, path: &str) -> Result<Vec<usize>, Hdf5Error> {
-        let shape = self.dataset(path)?.shape().map_err(|error| damaged(path, &error))?;
+        let shape = self.whole(path, self.dataset(path)?.shape())?;
         shape
             .iter()
             .map(|&side| {
@@ -143,7 +159,7 @@ impl Hdf5File {
     /// # Errors
     /// When `path` is no dataset.
     pub fn element(&self, path: &str) -> Result<Element, Hdf5Error> {
-        Ok(element(&self.dataset(path)?.dtype().map_err(|error| damaged(path, &error))?))
+        Ok(element(&self.whole(path, self.dataset(path)?.dtype())?))
     }
 
     /// All elements of a numeric dataset, row-major.
@@ -151,11 +167,11 @@ impl Hdf5File {
     /// # Errors
     /// When `path` is no dataset of numbers, is too large, or cannot be decoded.
     pub fn read_f32(&self, path: &str) -> Result<Vec<f32>, Hdf5Error> {
-        let dataset = self.bounded(path, &[Element::Float, Element::Integer], "numbers")?;
-        if let Some(values) = half_precision(path, &dataset)? {
+        let dataset = self.bounded(path, &[Element::Float, Element::Integer], "numbers", 4)?;
+        if let Some(values) = self.half_precision(path, &dataset)? {
             return Ok(values.into_iter().map(half::f16::to_f32).collect());
         }
-        dataset.read_f32().map_err(|error| damaged(path, &error))
+        self.whole(path, dataset.read_f32())
     }
 
     /// All elements of a numeric dataset, row-major.
@@ -163,11 +179,11 @@ impl Hdf5File {
     /// # Errors
     /// As [`Hdf5File::read_f32`].
     pub fn read_f64(&self, path: &str) -> Result<Vec<f64>, Hdf5Error> {
-        let dataset = self.bounded(path, &[Element::Float, Element::Integer], "numbers")?;
-        if let Some(values) = half_precision(path, &dataset)? {
+        let dataset = self.bounded(path, &[Element::Float, Element::Integer], "numbers", 8)?;
+        if let Some(values) = self.half_precision(path, &dataset)? {
             return Ok(values.into_iter().map(half::f16::to_f64).collect());
         }
-        dataset.read_f64().map_err(|error| damaged(path, &error))
+        self.whole(path, dataset.read_f64())
     }
 
     /// All elements of an integer dataset, row-major.
@@ -175,13 +191,13 @@ impl Hdf5File {
     /// # Errors
     /// As [`Hdf5File::read_f32`]; floating point is refused rather than rounded.
     pub fn read_i64(&self, path: &str) -> Result<Vec<i64>, Hdf5Error> {
-        let dataset = self.bounded(path, &[Element::Integer], "integers")?;
+        let dataset = self.bounded(path, &[Element::Integer], "integers", 8)?;
         if matches!(dataset.dtype(), Ok(DType::U64)) {
-            let values = dataset.read_u64().map_err(|error| damaged(path, &error))?;
+            let values = self.whole(path, dataset.read_u64())?;
             let narrow = |value: u64| i64::try_from(value).map_err(|_| out_of_range(path, value));
             return values.into_iter().map(narrow).collect();
         }
-        dataset.read_i64().map_err(|error| damaged(path, &error))
+        self.whole(path, dataset.read_i64())
     }
 
     /// All elements of an integer dataset whose values fit 32 bits without a sign, row-major. Not for scalars.
@@ -189,7 +205,7 @@ impl Hdf5File {
     /// # Errors
     /// As [`Hdf5File::read_i64`]; and when a value is negative or larger.
     pub fn read_u32(&self, path: &str) -> Result<Vec<u32>, Hdf5Error> {
-        let dataset = self.bounded(path, &[Element::Integer], "integers")?;
+        let dataset = self.bounded(path, &[Element::Integer], "integers", 4)?;
         match dataset.dtype() {
             Ok(DType::U64) => {
                 self.converted(path, &dataset, |value: u64| u32::try_from(value).ok(), Dataset::read_u64_rows)
@@ -205,9 +221,9 @@ impl Hdf5File {
     /// # Errors
     /// As [`Hdf5File::read_f32`]; wider integers are refused.
     pub fn read_u8(&self, path: &str) -> Result<Vec<u8>, Hdf5Error> {
-        let dataset = self.bounded(path, &[Element::Integer], "unsigned bytes")?;
-        match dataset.dtype().map_err(|error| damaged(path, &error))? {
-            DType::U8 => dataset.read_u8().map_err(|error| damaged(path, &error)),
+        let dataset = self.bounded(path, &[Element::Integer], "unsigned bytes", 1)?;
+        match self.whole(path, dataset.dtype())? {
+            DType::U8 => self.whole(path, dataset.read_u8()),
             other => Err(mismatch(path, "unsigned bytes", format!("{other:?}"))),
         }
     }
@@ -217,8 +233,8 @@ impl Hdf5File {
     /// # Errors
     /// When `path` is no dataset of booleans as h5py writes them.
     pub fn read_flags(&self, path: &str) -> Result<Vec<bool>, Hdf5Error> {
-        let dataset = self.bounded(path, &[Element::Flag], "booleans")?;
-        let raw = dataset.read_raw().map_err(|error| damaged(path, &error))?;
+        let dataset = self.bounded(path, &[Element::Flag], "booleans", 1)?;
+        let raw = self.whole(path, dataset.read_raw())?;
         Ok(raw.into_iter().map(|byte| byte != 0).collect())
     }
 
@@ -227,75 +243,21 @@ impl Hdf5File {
     /// # Errors
     /// When `path` is no dataset of strings, is too large, or cannot be decoded.
     pub fn read_strings(&self, path: &str) -> Result<Vec<String>, Hdf5Error> {
-        let dataset = self.bounded(path, &[Element::Text], "strings")?;
+        let dataset = self.bounded(path, &[Element::Text], "strings", STRING_BYTES)?;
         if matches!(dataset.dtype(), Ok(DType::VariableLengthString)) {
-            let limit = usize::try_from(self.limit_bytes).unwrap_or(usize::MAX);
+            // Fetching each text counts, but several may be one text in the file: they are added up before that.
+            let bytes = self.whole(path, dataset.vlen_string_payload_size())?;
+            self.charge(path, bytes)?;
+            let limit = usize::try_from(self.limit_bytes.min(bytes)).unwrap_or(usize::MAX);
             let options = VlenStringReadOptions::new().with_max_payload_bytes(limit);
-            return dataset.read_vlen_strings(options).map_err(|error| damaged(path, &error));
+            return self.whole(path, dataset.read_vlen_strings(options));
         }
-        dataset.read_string().map_err(|error| damaged(path, &error))
-    }
-
-    /// How a one-dimensional dataset of little-endian integers is stored, for a reader that decodes its chunks itself,
-    /// several at a time. `None` where the storage is of another kind; [`Hdf5File::read_u32`] and its like read it all
-    /// the same.
-    ///
-    /// # Errors
-    /// As [`Hdf5File::read_i64`].
-    pub fn integer_chunks(&self, path: &str) -> Result<Option<IntegerChunks>, Hdf5Error> {
-        let dataset = self.bounded(path, &[Element::Integer], "integers")?;
-        let shape = dataset.shape().map_err(|error| damaged(path, &error))?;
-        let chunk = dataset.chunk_shape().map_err(|error| damaged(path, &error))?.unwrap_or_default();
-        let (&[elements], &[chunk_elements]) = (shape.as_slice(), chunk.as_slice()) else { return Ok(None) };
-        let datatype = dataset.datatype().map_err(|error| damaged(path, &error))?;
-        let hdf5_pure::Datatype::FixedPoint { size, byte_order, layout } = datatype else { return Ok(None) };
-        let whole = layout.bit_offset == 0 && u32::from(layout.bit_precision) == size * 8;
-        let little = byte_order == hdf5_pure::DatatypeByteOrder::LittleEndian;
-        // In the order in which they were applied.
-        let shuffled = match dataset.filters().as_slice() {
-            [DEFLATE] => false,
-            [SHUFFLE, DEFLATE] => true,
-            _ => return Ok(None),
-        };
-        if !whole || !little || chunk_elements == 0 || !(1..=8).contains(&size) {
-            return Ok(None);
-        }
-        let Ok(chunks) = dataset.chunks() else { return Ok(None) };
-        let mut places = Vec::with_capacity(chunks.len());
-        for chunk in chunks {
-            let (&[first], 0) = (chunk.offset.as_slice(), chunk.filter_mask) else { return Ok(None) };
-            places.push((first, chunk.address, chunk.storage_size));
-        }
-        places.sort_unstable();
-        // Every chunk once and none missing, where fill values would stand.
-        let complete = places.len() as u64 == elements.div_ceil(chunk_elements)
-            && places
-                .iter()
-                .zip(0_u64..)
-                .all(|(place, number)| Some(place.0) == number.checked_mul(chunk_elements));
-        if !complete {
-            return Ok(None);
-        }
-        let size_of = |value: u64| {
-            usize::try_from(value).map_err(|_| Hdf5Error::TooLarge {
-                object: path.to_owned(),
-                bytes: value,
-                limit: self.limit_bytes,
-            })
-        };
-        Ok(Some(IntegerChunks {
-            object: path.to_owned(),
-            elements: size_of(elements)?,
-            chunk_elements: size_of(chunk_elements)?,
-            width: size as usize,
-            signed: layout.signed,
-            shuffled,
-            places: places.into_iter().map(|(_, address, bytes)| (address, bytes)).collect(),
-        }))
+        self.whole(path, dataset.read_string())
     }
 
     fn group(&self, path: &str) -> Result<hdf5_pure::Group, Hdf5Error> {
-        self.file.group(path).map_err(|error| match error {
+        self.charge(path, OBJECT_BYTES)?;
+        self.budget.within(path, self.file.group(path))?.map_err(|error| match error {
             Error::NotAGroup(_) => mismatch(path, "a group", "a dataset".to_owned()),
             error if is_absent(&error) => missing(path, "a group"),
             error => damaged(path, &error),
@@ -303,7 +265,8 @@ impl Hdf5File {
     }
 
     fn dataset(&self, path: &str) -> Result<Dataset, Hdf5Error> {
-        self.file.dataset(path).map_err(|error| match error {
+        self.charge(path, OBJECT_BYTES)?;
+        self.budget.within(path, self.file.dataset(path))?.map_err(|error| match error {
             Error::NotADataset(_) => mismatch(path, "a dataset", "a group".to_owned()),
             Error::NotAGroup(_) => missing(path, "a dataset"),
             error if is_absent(&error) => missing(path, "a dataset"),
@@ -311,27 +274,64 @@ impl Hdf5File {
         })
     }
 
-    /// Opens a dataset whose elements are of an accepted kind and whose decoded size is within the limit.
-    fn bounded(&self, path: &str, accepted: &[Element], expected: &str) -> Result<Dataset, Hdf5Error> {
+    /// Opens a dataset whose elements are of an accepted kind, and counts what reading all of it takes: its elements as
+    /// stored and as `result_bytes` each, and one chunk.
+    pub(super) fn bounded(
+        &self,
+        path: &str,
+        accepted: &[Element],
+        expected: &str,
+        result_bytes: u64,
+    ) -> Result<Dataset, Hdf5Error> {
         let dataset = self.dataset(path)?;
-        let found = element(&dataset.dtype().map_err(|error| damaged(path, &error))?);
+        let found = element(&self.whole(path, dataset.dtype())?);
         if !accepted.contains(&found) {
             return Err(mismatch(path, expected, found.to_string()));
         }
-        let stored_width = dataset.element_size().map_err(|error| damaged(path, &error))?;
+        let stored_width = self.whole(path, dataset.element_size())?;
         // A decoded element takes up to eight bytes whatever its stored width.
         let bounds = [(stored_width, self.possible_bytes), (stored_width.max(8), self.limit_bytes)];
-        let shape = dataset.shape().map_err(|error| damaged(path, &error))?;
-        let chunk = dataset.chunk_shape().map_err(|error| damaged(path, &error))?.unwrap_or_default();
-        for sides in [shape, chunk] {
+        let shape = self.whole(path, dataset.shape())?;
+        let chunk = self.whole(path, dataset.chunk_shape())?.unwrap_or_default();
+        let product = |sides: &[u64], one: u64| sides.iter().fold(one, |all, &side| all.saturating_mul(side));
+        for sides in [&shape, &chunk] {
             for (width, limit) in bounds {
-                let bytes = sides.iter().fold(width, |bytes, &side| bytes.saturating_mul(side));
+                let bytes = product(sides, width);
                 if bytes > limit {
                     return Err(Hdf5Error::TooLarge { object: path.to_owned(), bytes, limit });
                 }
             }
         }
+        let mut bytes = product(&shape, stored_width.saturating_add(result_bytes));
+        if !chunk.is_empty() {
+            let chunks = shape.iter().zip(&chunk).map(|(&side, &part)| side.div_ceil(part.max(1)));
+            let chunks = chunks.fold(CHUNK_BYTES, u64::saturating_mul);
+            bytes = bytes.saturating_add(chunks).saturating_add(product(&chunk, stored_width));
+        }
+        self.charge(path, bytes)?;
+        if !chunk.is_empty() {
+            self.check_chunks(path, &dataset)?;
+        }
         Ok(dataset)
+    }
+
+    /// Refuses chunks that lie past the file's end: the library takes memory for a stored chunk before it looks for one.
+    fn check_chunks(&self, path: &str, dataset: &Dataset) -> Result<(), Hdf5Error> {
+        // Where they cannot be listed they cannot be read either, and reading says why.
+        let Ok(chunks) = dataset.chunks() else { return Ok(()) };
+        let passes = |chunk: &&hdf5_pure::Chunk| {
+            chunk.address.checked_add(chunk.storage_size).is_none_or(|end| end > self.size)
+        };
+        match chunks.iter().find(passes) {
+            None => Ok(()),
+            Some(chunk) => Err(Hdf5Error::Damaged {
+                object: path.to_owned(),
+                reason: format!(
+                    "a chunk of {} bytes at {} passes the end of the file at {}",
+                    chunk.storage_size, chunk.address, self.size
+                ),
+            }),
+        }
     }
 
     /// Reads window by window, so that no copy of the whole dataset in the wider type is ever held.
@@ -342,7 +342,7 @@ impl Hdf5File {
         narrow: impl Fn(Wide) -> Option<Narrow>,
         read_rows: impl Fn(&Dataset, u64, u64) -> Result<Vec<Wide>, Error>,
     ) -> Result<Vec<Narrow>, Hdf5Error> {
-        let shape = dataset.shape().map_err(|error| damaged(path, &error))?;
+        let shape = self.whole(path, dataset.shape())?;
         let rows = shape.first().copied().unwrap_or(1);
         let row_elements = shape.iter().skip(1).product::<u64>().max(1);
         // Whole chunks, so that none is decompressed twice.
@@ -352,8 +352,7 @@ impl Hdf5File {
         let mut out = Vec::new();
         let mut start = 0;
         while start < rows {
-            let window =
-                read_rows(dataset, start, step.min(rows - start)).map_err(|error| damaged(path, &error))?;
+            let window = self.whole(path, read_rows(dataset, start, step.min(rows - start)))?;
             out.reserve(window.len());
             for value in window {
                 out.push(narrow(value).ok_or_else(|| out_of_range(path, value))?);
@@ -362,25 +361,25 @@ impl Hdf5File {
         }
         Ok(out)
     }
-}
 
-/// The elements of a half-precision dataset, which the library does not convert; `None` for any other.
-fn half_precision(path: &str, dataset: &Dataset) -> Result<Option<Vec<half::f16>>, Hdf5Error> {
-    let Ok(DType::Other(datatype)) = dataset.dtype() else { return Ok(None) };
-    let hdf5_pure::Datatype::FloatingPoint { size: 2, byte_order, layout } = datatype.as_ref() else {
-        return Ok(None);
-    };
-    if layout.exponent_size != 5 {
-        let found = format!("a float with {} exponent bits", layout.exponent_size);
-        return Err(mismatch(path, "half, single or double precision", found));
+    /// The elements of a half-precision dataset, which the library does not convert; `None` for any other.
+    fn half_precision(&self, path: &str, dataset: &Dataset) -> Result<Option<Vec<half::f16>>, Hdf5Error> {
+        let Ok(DType::Other(datatype)) = dataset.dtype() else { return Ok(None) };
+        let hdf5_pure::Datatype::FloatingPoint { size: 2, byte_order, layout } = datatype.as_ref() else {
+            return Ok(None);
+        };
+        if layout.exponent_size != 5 {
+            let found = format!("a float with {} exponent bits", layout.exponent_size);
+            return Err(mismatch(path, "half, single or double precision", found));
+        }
+        let decode = match byte_order {
+            DatatypeByteOrder::LittleEndian => half::f16::from_le_bytes,
+            DatatypeByteOrder::BigEndian => half::f16::from_be_bytes,
+            other => return Err(mismatch(path, "little- or big-endian numbers", format!("{other:?}"))),
+        };
+        let raw = self.whole(path, dataset.read_raw())?;
+        Ok(Some(raw.as_chunks::<2>().0.iter().map(|&bytes| decode(bytes)).collect()))
     }
-    let decode = match byte_order {
-        DatatypeByteOrder::LittleEndian => half::f16::from_le_bytes,
-        DatatypeByteOrder::BigEndian => half::f16::from_be_bytes,
-        other => return Err(mismatch(path, "little- or big-endian numbers", format!("{other:?}"))),
-    };
-    let raw = dataset.read_raw().map_err(|error| damaged(path, &error))?;
-    Ok(Some(raw.as_chunks::<2>().0.iter().map(|&bytes| decode(bytes)).collect()))
 }
 
 fn element(dtype: &DType) -> Element {
@@ -416,6 +415,12 @@ fn attribute(value: &AttrValue) -> Option<Attribute> {
     value.to_f64s().map(Attribute::Numbers)
 }
 
+/// What the value of an attribute takes, roughly.
+fn size_of_value(value: &AttrValue) -> u64 {
+    let texts = value.as_strings().unwrap_or_default().iter().map(|text| STRING_BYTES + text.len() as u64);
+    texts.sum::<u64>().max(STRING_BYTES)
+}
+
 fn is_absent(error: &Error) -> bool {
     matches!(error, Error::Format(FormatError::PathNotFound(_)))
 }
@@ -443,6 +448,6 @@ fn out_of_range(path: &str, value: impl std::fmt::Display) -> Hdf5Error {
     mismatch(path, "integers in the range that their use allows", value.to_string())
 }
 
-fn damaged(path: &str, error: &Error) -> Hdf5Error {
+pub(super) fn damaged(path: &str, error: &Error) -> Hdf5Error {
     Hdf5Error::Damaged { object: path.to_owned(), reason: error.to_string() }
 }

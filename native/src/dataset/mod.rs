@@ -261,9 +261,7 @@ fn rows_on_tissue(obs: &AxisTable) -> Option<Vec<usize>> {
         Column::Flags(flags) => flags.clone(),
         Column::Integers(values) => values.iter().map(|&value| value != 0).collect(),
         Column::Numbers(values) => values.iter().map(|&value| value != 0.0).collect(),
-        column => {
-            column.texts()?.iter().map(|text| !matches!(text.as_str(), "0" | "False" | "false")).collect()
-        }
+        column => column.texts()?.iter().map(|text| !matches!(*text, "0" | "False" | "false")).collect(),
     };
     let off = on_tissue.iter().any(|on| !on);
     off.then(|| on_tissue.iter().enumerate().filter(|(_, on)| **on).map(|(row, _)| row).collect())
@@ -272,6 +270,7 @@ fn rows_on_tissue(obs: &AxisTable) -> Option<Vec<usize>> {
 /// The genes of a table of variables, with the stable ids that it has.
 fn genes_of(var: AxisTable) -> Result<GenePanel, InputError> {
     let ids = GENE_ID_COLUMNS.iter().find_map(|name| var.column(name)).and_then(Column::texts);
+    let ids = ids.map(|ids| ids.into_iter().map(str::to_owned).collect());
     gene_panel(ids, var.names)
         .map_err(|error| InputError::in_file(Path::new("var"), "genes", "a name each", error))
 }

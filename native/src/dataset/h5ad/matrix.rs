@@ -53,7 +53,7 @@ impl H5adOptions {
 pub(super) fn other_features(var: &AxisTable) -> Option<(Vec<usize>, Dropped)> {
     let types = ["feature_types", "feature_type"].iter().find_map(|name| var.column(name)?.texts())?;
     let (genes, others): (Vec<usize>, Vec<usize>) =
-        (0..types.len()).partition(|&row| types.get(row).is_some_and(|kind| kind == GENE_EXPRESSION));
+        (0..types.len()).partition(|&row| types.get(row).is_some_and(|kind| *kind == GENE_EXPRESSION));
     // A table that calls genes otherwise is left as it is.
     let names = var.select(&others).names;
     let dropped = Dropped::of(&format!("features that are not {GENE_EXPRESSION}"), &names)?;

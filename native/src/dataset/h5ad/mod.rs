@@ -179,7 +179,7 @@ impl H5adOptions {
         })
     }
 
-    fn id(&self, library: &Library) -> String {
+    fn id(&self, library: &Library<'_>) -> String {
         let stem = || self.input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         self.id.clone().or_else(|| self.library.as_ref().and(library.name.clone())).unwrap_or_else(stem)
     }

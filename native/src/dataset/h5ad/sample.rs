@@ -12,16 +12,16 @@ use crate::error::InputError;
 const LIBRARY_COLUMNS: [&str; 4] = ["library_id", "sample_id", "sample", "library"];
 
 /// The sample to take.
-pub(super) struct Library {
+pub(super) struct Library<'a> {
     /// Its name, where the file names one.
     pub(super) name: Option<String>,
     /// The sample of each observation, where there are several.
-    pub(super) of_row: Option<Vec<String>>,
+    pub(super) of_row: Option<Vec<&'a str>>,
 }
 
 impl H5adOptions {
     /// Which sample to take.
-    pub(super) fn library(&self, data: &AnnDataFile<'_>, obs: &AxisTable) -> Result<Library> {
+    pub(super) fn library<'a>(&self, data: &AnnDataFile<'_>, obs: &'a AxisTable) -> Result<Library<'a>> {
         let of_uns = data.members("uns/spatial").with_context(|| self.input.display().to_string())?;
         let column = match &self.library_key {
             Some(key) => {
@@ -36,9 +36,10 @@ impl H5adOptions {
             None => LIBRARY_COLUMNS.iter().find_map(|name| obs.column(name)),
         };
         let of_row = column.and_then(Column::texts);
-        let mut names: Vec<String> = of_row.clone().unwrap_or_default();
-        names.sort();
+        let mut names: Vec<&str> = of_row.clone().unwrap_or_default();
+        names.sort_unstable();
         names.dedup();
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         let several = if names.len() > 1 { &names } else { &of_uns };
         let name = match &self.library {
             Some(wanted) if names.contains(wanted) || of_uns.contains(wanted) => Some(wanted.clone()),
@@ -59,10 +60,12 @@ impl H5adOptions {
     }
 
     /// The observations to take, and what is left out.
-    pub(super) fn rows(&self, obs: &AxisTable, library: &Library) -> (Vec<usize>, Vec<Dropped>) {
+    pub(super) fn rows(&self, obs: &AxisTable, library: &Library<'_>) -> (Vec<usize>, Vec<Dropped>) {
         let all = 0..obs.names.len();
         let of_sample: Vec<usize> = match (&library.of_row, &library.name) {
-            (Some(of_row), Some(name)) => all.filter(|&row| of_row.get(row) == Some(name)).collect(),
+            (Some(of_row), Some(name)) => {
+                all.filter(|&row| of_row.get(row) == Some(&name.as_str())).collect()
+            }
             _ => all.collect(),
         };
         let mut dropped = Vec::new();
