@@ -3,6 +3,7 @@
 
 mod csv;
 mod parquet;
+mod thrift;
 
 use std::fs::File;
 use std::io::Read;

@@ -8,17 +8,19 @@ use parquet::basic::Compression;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int32Type};
 use parquet::file::properties::WriterProperties;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use super::{BinPosition, COLUMNS, PositionRow, Source, in_tissue};
+use super::{BinPosition, COLUMNS, PositionRow, Source, in_tissue, thrift};
 use crate::dataset::table::TableError;
 use crate::error::InputError;
 use crate::files::{Overwrite, write_atomic_with};
 
 /// Several times the 11 million bins of 2 µm that a whole capture area has.
 const MOST_ROWS: u64 = 100_000_000;
+/// What a Parquet file ends with, after the length of its footer in four bytes.
+const END: &[u8] = b"PAR1";
 /// Rows held in memory at a time.
 const BATCH: usize = 1 << 16;
 
@@ -41,7 +43,9 @@ fn damaged(path: &Path, error: &dyn std::fmt::Display) -> InputError {
 }
 
 fn read(source: impl Source, path: &Path, take: &mut dyn FnMut(PositionRow<'_>) -> Result<()>) -> Result<()> {
-    let reader = SerializedFileReader::new(source).map_err(|error| damaged(path, &error))?;
+    let source = Arc::new(source);
+    check_footer(source.as_ref(), path)?;
+    let reader = SerializedFileReader::new(Shared(source.clone())).map_err(|error| damaged(path, &error))?;
     for column in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
         let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
         if start < 0 || column.compressed_size() < 0 {
@@ -61,6 +65,7 @@ fn read(source: impl Source, path: &Path, take: &mut dyn FnMut(PositionRow<'_>) 
         }
         *place = at;
     }
+    check_pages(source.as_ref(), &reader, places, path)?;
     let mut first_row = 1;
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).map_err(|error| damaged(path, &error))?;
@@ -87,6 +92,78 @@ fn read(source: impl Source, path: &Path, take: &mut dyn FnMut(PositionRow<'_>) 
         }
     }
     Ok(())
+}
+
+/// Refuses a footer that would keep the library busy; one that is not there at all is left to the library.
+fn check_footer(source: &impl Source, path: &Path) -> Result<()> {
+    let length = source.len();
+    let Some(tail) = length.checked_sub(8) else { return Ok(()) };
+    let end = source.get_bytes(tail, 8).map_err(|error| damaged(path, &error))?;
+    let Some((size, END)) = end.split_first_chunk::<4>().map(|(size, end)| (u32::from_le_bytes(*size), end))
+    else {
+        return Ok(());
+    };
+    let Some(start) = tail.checked_sub(size.into()) else { return Ok(()) };
+    let footer = source.get_bytes(start, size as usize).map_err(|error| damaged(path, &error))?;
+    thrift::check_footer(&footer).map_err(|found| {
+        InputError::in_file(path, "footer", "Parquet's metadata in its compact form", found).into()
+    })
+}
+
+/// Refuses page headers that would keep the library busy, and columns that lie over each other, which would be read
+/// once for each. What else is wrong with pages is left to the library.
+fn check_pages<R: ChunkReader + 'static>(
+    source: &impl Source,
+    reader: &SerializedFileReader<R>,
+    places: [usize; COLUMNS.len()],
+    path: &Path,
+) -> Result<()> {
+    let file_bytes = source.len();
+    let mut unclaimed = file_bytes;
+    for group in reader.metadata().row_groups() {
+        for (place, name) in places.into_iter().zip(COLUMNS) {
+            let (mut offset, mut left) = group.column(place).byte_range();
+            unclaimed = unclaimed.checked_sub(left).ok_or_else(|| {
+                let expected = format!("columns that fill the file's {file_bytes} bytes once at most");
+                InputError::in_file(path, "row groups", expected, "more")
+            })?;
+            while left > 0 {
+                let header = source.get_read(offset).map_err(|error| damaged(path, &error))?;
+                let page = thrift::check_page_header(header, left).map_err(|found| {
+                    let field = format!("column {name}, page header at {offset}");
+                    InputError::in_file(path, field, "Parquet's page header in its compact form", found)
+                })?;
+                let bytes = page.body_bytes.and_then(|bytes| bytes.checked_add(page.header_bytes));
+                let Some((after, bytes)) = bytes.and_then(|bytes| Some((left.checked_sub(bytes)?, bytes)))
+                else {
+                    break;
+                };
+                (offset, left) = (offset + bytes, after);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The source, for the library and for the checks before it.
+struct Shared<S>(Arc<S>);
+
+impl<S: Source> Length for Shared<S> {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl<S: Source> ChunkReader for Shared<S> {
+    type T = S::T;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        self.0.get_read(start)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<bytes::Bytes> {
+        self.0.get_bytes(start, length)
+    }
 }
 
 /// Up to [`BATCH`] rows of all columns, in the order of [`COLUMNS`].
@@ -369,6 +446,65 @@ mod tests {
         );
         let error = format!("{:#}", read_positions(&path).unwrap_err());
         assert!(error.contains("line 1, column barcode: expected text, found null"), "{error}");
+    }
+
+    /// Lists that claim 2³¹ − 1 booleans each, as field 100, which the library does not know.
+    fn booleans() -> Vec<u8> {
+        [0x09, 0xc8, 0x01, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x07].repeat(20)
+    }
+
+    fn refusal(bytes: Vec<u8>) -> String {
+        format!("{:#}", super::super::read_positions_bytes(bytes, Path::new("t.parquet")).unwrap_err())
+    }
+
+    #[test]
+    fn lists_of_booleans_in_the_footer_are_refused() {
+        let mut bytes = std::fs::read(FIXTURE).unwrap();
+        // Before the zero that ends the footer's structure.
+        let end = bytes.len() - 9;
+        let size = u32::from_le_bytes(bytes[end + 1..end + 5].try_into().unwrap());
+        bytes[end + 1..end + 5].copy_from_slice(&(size + booleans().len() as u32).to_le_bytes());
+        bytes.splice(end..end, booleans());
+        let error = refusal(bytes);
+        assert!(error.starts_with("t.parquet: footer: "), "{error}");
+        assert!(error.contains("found a list of 2147483647 values of type 1"), "{error}");
+        // Alone in a file of two hundred bytes.
+        let size = (booleans().len() as u32 + 1).to_le_bytes();
+        let small = [&b"PAR1"[..], &booleans(), &[0], &size, b"PAR1"].concat();
+        assert!(small.len() < 200 && refusal(small).contains("footer"));
+    }
+
+    #[test]
+    fn lists_of_booleans_in_a_page_header_are_refused() {
+        let mut bytes = std::fs::read(FIXTURE).unwrap();
+        let reader = SerializedFileReader::new(File::open(FIXTURE).unwrap()).unwrap();
+        let (start, _) = reader.metadata().row_group(0).column(3).byte_range();
+        let place = start as usize;
+        bytes[place..place + booleans().len()].copy_from_slice(&booleans());
+        let error = refusal(bytes);
+        assert!(
+            error.starts_with(&format!("t.parquet: column array_col, page header at {start}: ")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn columns_over_each_other_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.parquet");
+        let positions: Vec<_> = (0..3000).map(|row| position(row, row, true)).collect();
+        write_positions_parquet(&path, &positions, Overwrite::No).unwrap();
+        let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
+        let group = reader.metadata().row_group(0).clone();
+        let metadata = reader.metadata().file_metadata().clone();
+        // The same row group many times.
+        let groups = vec![group; 10];
+        let metadata = parquet::file::metadata::ParquetMetaData::new(metadata, groups);
+        let mut footer = Vec::new();
+        parquet::file::metadata::ParquetMetaDataWriter::new(&mut footer, &metadata).finish().unwrap();
+        let bytes = [std::fs::read(&path).unwrap(), footer].concat();
+        let error = refusal(bytes);
+        assert!(error.contains("row groups: expected columns that fill the file's"), "{error}");
     }
 
     #[test]
