@@ -14,6 +14,7 @@ pub mod error;
 pub mod evaluate;
 pub mod exchange;
 pub mod features;
+pub mod file_range;
 pub mod files;
 pub mod interrupt;
 pub mod model_file;

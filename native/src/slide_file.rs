@@ -1,7 +1,5 @@
 //! Slides as files: what is small is decoded to memory, what is large stays on the disk and is read by range.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use magnet_core::coordinates::SlidePx;
-use magnet_core::slide::pyramid::{PyramidOptions, SlidePyramid};
+use magnet_core::slide::pyramid::{CutOff, PyramidOptions, SlidePyramid};
 use magnet_core::slide::{
     BACKGROUND, DecodeLimits, DecodedImage, PatchReader, RangeRead, SlideError, SlideImage, decode,
 };
 
 use crate::console::Console;
 use crate::error::InputError;
+use crate::file_range::FileRange;
 use crate::files::{read_limited, sha256_file_with};
 use crate::read_ahead::{is_damage, read_patches};
 
@@ -36,55 +35,6 @@ const LONG_FILE_BYTES: u64 = 1 << 30;
 /// A slide that several threads read.
 pub type SharedSlide = Arc<dyn PatchReader + Send>;
 
-/// A file that several threads read at any place at a time.
-#[derive(Debug)]
-pub struct FileRange {
-    #[cfg(unix)]
-    file: File,
-    #[cfg(not(unix))]
-    file: Mutex<File>,
-    len: u64,
-}
-
-impl FileRange {
-    /// Opens a file.
-    ///
-    /// # Errors
-    /// If it cannot be opened.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Self::new(File::open(path)?)
-    }
-
-    /// The bytes that an open file has now.
-    ///
-    /// # Errors
-    /// If the file system does not tell how many they are.
-    pub fn new(file: File) -> io::Result<Self> {
-        let len = file.metadata()?.len();
-        #[cfg(not(unix))]
-        let file = Mutex::new(file);
-        Ok(Self { file, len })
-    }
-}
-
-impl RangeRead for FileRange {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        #[cfg(unix)]
-        return std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset);
-        #[cfg(not(unix))]
-        {
-            use std::io::{Read, Seek};
-            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(io::SeekFrom::Start(offset))?;
-            file.read_exact(out)
-        }
-    }
-}
-
 /// A slide with its pixel size.
 pub struct OpenedSlide {
     /// The pixels.
@@ -93,6 +43,8 @@ pub struct OpenedSlide {
     pub um_per_px: f64,
     /// The file.
     pub path: PathBuf,
+    /// What lies past the file's end, of a slide that is read as it is needed.
+    pub cut_off: Option<CutOff>,
 }
 
 /// Opens a slide and settles its pixel size: `mpp`, else the file's own, which is said; never a guess.
@@ -125,7 +77,7 @@ pub fn open_slide(path: &Path, mpp: Option<f64>, console: &Console) -> Result<Op
                 let embedded = described.map(|size| size.um_per_px).or(decoded.embedded_um_per_px);
                 let um_per_px = pixel_size(path, mpp, embedded, console)?;
                 let slide = decoded.into_slide(um_per_px).with_context(named)?;
-                return Ok(OpenedSlide { reader: Arc::new(slide), um_per_px, path: path_buf });
+                return Ok(OpenedSlide { reader: Arc::new(slide), um_per_px, path: path_buf, cut_off: None });
             }
             // What the picture decoder does not know the pyramid reader may.
             (Err(_), Some(Ok(slide))) => slide,
@@ -136,7 +88,23 @@ pub fn open_slide(path: &Path, mpp: Option<f64>, console: &Console) -> Result<Op
     let embedded = slide.embedded_pixel_size().map(|size| size.um_per_px);
     let um_per_px = pixel_size(path, mpp, embedded, console)?;
     slide.set_um_per_px(um_per_px).with_context(named)?;
-    Ok(OpenedSlide { reader: Arc::new(SlideOnDisk(slide)), um_per_px, path: path_buf })
+    let cut_off = slide.cut_off().with_context(named)?;
+    Ok(OpenedSlide { reader: Arc::new(SlideOnDisk(slide)), um_per_px, path: path_buf, cut_off })
+}
+
+/// Refuses a TIFF slide whose tiles do not all lie in its file, as in a copy that broke off.
+///
+/// # Errors
+/// [`InputError`] with the length that the file should have, and if it cannot be read.
+pub fn check_complete(path: &Path) -> Result<()> {
+    let Some(Ok(slide)) = open_pyramid(path)? else { return Ok(()) };
+    let Some(cut) = slide.cut_off().with_context(|| path.display().to_string())? else { return Ok(()) };
+    let expected = format!("a file of at least {} bytes", cut.expected_bytes);
+    let found = format!(
+        "{} bytes: {} of the slide's {} tiles lie past its end (is the copy complete?)",
+        cut.file_bytes, cut.beyond_end, cut.tiles
+    );
+    Err(InputError::in_file(path, cut.first, expected, found).into())
 }
 
 /// Width and height of a slide, from its header.
@@ -334,17 +302,5 @@ mod tests {
         assert!(digest.is_ready());
         assert_eq!(digest.wait(&Console::quiet()).unwrap(), expected);
         assert!(FileDigest::start(&folder.path().join("none")).is_err());
-    }
-
-    #[test]
-    fn a_file_is_read_at_any_place_and_never_beyond_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("bytes");
-        std::fs::write(&path, [1, 2, 3, 4, 5]).unwrap();
-        let file = FileRange::open(&path).unwrap();
-        let mut out = [0; 3];
-        file.read_at(2, &mut out).unwrap();
-        assert_eq!((out, file.len()), ([3, 4, 5], 5));
-        assert_eq!(file.read_at(3, &mut out).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -28,9 +28,10 @@ pub const READERS: [Reader; 5] = [
     ("config", config),
 ];
 
-/// A slide: every level opened, a corner and the middle of it read.
+/// A slide: what of it lies past its end; every level opened, a corner and the middle of it read.
 pub fn tiff(bytes: &[u8]) {
     let Ok(slide) = SlidePyramid::open(bytes, PyramidOptions::default()) else { return };
+    drop(slide.cut_off());
     for (index, level) in slide.levels().iter().enumerate() {
         let (across, down) = (i64::from(level.width_px), i64::from(level.height_px));
         for (left, top) in [(-20, -20), (across / 2, down / 2), (across - 40, down - 40)] {

@@ -153,6 +153,41 @@ fn huge_png() -> Vec<u8> {
     png
 }
 
+/// The slide of a source as a TIFF file whose directory comes first, as far as a copy of `percent` of it goes.
+fn cut_off(jpeg: &[u8], percent: usize) -> Vec<u8> {
+    const ROWS: u32 = 10;
+    let pixels = image::load_from_memory(jpeg).unwrap().into_rgb8();
+    let (width, height) = pixels.dimensions();
+    let strips = height.div_ceil(ROWS);
+    let bytes_of = |strip: u32| width * 3 * ROWS.min(height - strip * ROWS);
+    // Nine entries of 12 bytes behind header and count, then the next directory's place, then what does not fit.
+    let bits = 8 + 2 + 9 * 12 + 4;
+    let (offsets, counts) = (bits + 6, bits + 6 + 4 * strips);
+    let data = counts + 4 * strips;
+    let entries: [(u16, u16, u32, u32); 9] = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 3, bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, strips, offsets),
+        (277, 3, 1, 3),
+        (278, 4, 1, ROWS),
+        (279, 4, strips, counts),
+    ];
+    let mut file = b"II*\0\x08\0\0\0\x09\0".to_vec();
+    for (tag, kind, count, value) in entries {
+        file.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+        file.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    file.extend([0, 0, 0, 0, 8, 0, 8, 0, 8, 0]);
+    file.extend((0..strips).flat_map(|strip| (data + strip * width * 3 * ROWS).to_le_bytes()));
+    file.extend((0..strips).flat_map(|strip| bytes_of(strip).to_le_bytes()));
+    file.extend(pixels.into_raw());
+    file.truncate(file.len() * percent / 100);
+    file
+}
+
 /// Replaces the first count of a spot's row.
 fn with_count(text: String, spot: &str, count: &str) -> String {
     let start = text.find(&format!("\n{spot}\t")).unwrap() + spot.len() + 2;
@@ -410,6 +445,30 @@ const CASES: &[Case] = &[
         says: &["huge.jpg", "65000", "limit"],
     },
     Case {
+        name: "a slide to prepare that was cut off",
+        spoil: |work| {
+            let jpeg = fs::read(work.path("source/A.jpg")).unwrap();
+            fs::remove_file(work.path("source/A.jpg")).unwrap();
+            fs::write(work.path("source/A.tif"), cut_off(&jpeg, 60)).unwrap();
+            work.prepare()
+        },
+        says: &[
+            "A.tif",
+            "image 0, strip",
+            "expected a file of at least",
+            "of the slide's 45 tiles lie past its end",
+        ],
+    },
+    Case {
+        name: "a slide to predict that was cut off",
+        spoil: |work| {
+            fs::write(work.path("C.tif"), cut_off(&fs::read(work.path("source/C.jpg")).unwrap(), 50))
+                .unwrap();
+            work.predict("C.tif", &["--mpp", "4"])
+        },
+        says: &["C.tif", "% of the slide's tiles cannot be read: 23 of 45 lie past the end", "of the bins"],
+    },
+    Case {
         name: "a slide without a pixel size",
         spoil: |work| work.predict("source/C.jpg", &[]),
         says: &["C.jpg", "pixel size", "--mpp"],
@@ -488,4 +547,22 @@ fn the_good_files_are_good() {
     run(work.evaluate(&fixture().model(), "C")).success();
     fs::remove_dir_all(work.path("out")).unwrap();
     run(work.predict("source/C.jpg", &["--mpp", "4"])).success();
+}
+
+#[test]
+fn a_slide_that_lacks_its_last_rows_is_predicted_and_the_loss_is_told() {
+    let work = Work { folder: TempDir::new().unwrap() };
+    let jpeg = fs::read(fixture().source().join("C.jpg")).unwrap();
+    fs::write(work.path("C.tif"), cut_off(&jpeg, 97)).unwrap();
+    let short = run(work.predict("C.tif", &["--mpp", "4", "--json"])).success();
+    let cut = &short.json()["cut_off"];
+    assert_eq!((&cut["tiles"], &cut["beyond_end"]), (&45.into(), &2.into()), "{cut}");
+    assert!(short.stderr.contains("4.4 % of the slide's tiles cannot be read"), "{}", short.stderr);
+    fs::write(work.path("C.tif"), cut_off(&jpeg, 100)).unwrap();
+    let whole = run(work.predict("C.tif", &["--mpp", "4", "--json", "--overwrite"])).success();
+    assert!(
+        whole.json()["cut_off"].is_null() && !whole.stderr.contains("cannot be read"),
+        "{}",
+        whole.stderr
+    );
 }

@@ -19,6 +19,7 @@ use super::{IMAGE_EXTENSIONS, image_extension, image_size_px};
 use crate::deflate::AllThreads;
 use crate::error::InputError;
 use crate::files::{Overwrite, place_atomic, sha256_file, write_atomic, write_atomic_with};
+use crate::slide_file::check_complete;
 
 /// What is expected of the name of a new slide.
 const NOT_TAKEN: &str = "slides that are not in the dataset yet (--overwrite replaces them)";
@@ -191,6 +192,7 @@ impl NewSlide {
         validate::unique(counts, "spots", &self.barcodes)?;
         validate::values(counts, self.values, &self.counts, &self.barcodes, &self.genes.symbols)?;
         let size_px = image_size_px(&self.image)?;
+        check_complete(&self.image)?;
         validate::inside_image(
             self.positions_source(),
             &self.centers_px,

@@ -7,7 +7,7 @@ use magnet_core::hdf5::{Hdf5Error, Hdf5File, IntegerChunks};
 use magnet_core::slide::RangeRead;
 use rayon::prelude::*;
 
-use crate::slide_file::FileRange;
+use crate::file_range::FileRange;
 
 /// Chunks that a thread decodes one after the other.
 const CHUNKS_IN_A_ROW: usize = 8;

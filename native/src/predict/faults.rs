@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use magnet_core::coordinates::SlidePx;
+use magnet_core::slide::pyramid::CutOff;
 use magnet_core::{Level, PerLevel};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,22 @@ pub struct UnreadRegion {
     pub patches: usize,
     /// Left, top, right and bottom of the box around the centres of those patches, in full-resolution pixels.
     pub centers_px: [f64; 4],
+}
+
+/// What of a slide is not in its file, in words.
+pub struct CutOffOf<'a>(pub &'a Path, pub &'a CutOff);
+
+impl std::fmt::Display for CutOffOf<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(image, CutOff { tiles, beyond_end, file_bytes, expected_bytes, .. }) = self;
+        let share = 100.0 * *beyond_end as f64 / (*tiles).max(1) as f64;
+        write!(
+            f,
+            "{}: {share:.1} % of the slide's tiles cannot be read: {beyond_end} of {tiles} lie past the end of the \
+             file, which has {file_bytes} bytes and should have at least {expected_bytes} (is the copy complete?)",
+            image.display()
+        )
+    }
 }
 
 /// The nodes whose patches could not be read whole. What is missing of a patch is read as glass; the node's own

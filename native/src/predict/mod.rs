@@ -24,6 +24,7 @@ use magnet_core::predict::{
     Places, PredictOptions, SlidePrediction, TissueError, centers_px, layout_of_bins, tissue_places,
 };
 use magnet_core::slide::PatchReader;
+use magnet_core::slide::pyramid::CutOff;
 use magnet_core::{Level, PerLevel};
 use serde_json::{Value, json};
 
@@ -34,7 +35,7 @@ use crate::error::{InputError, Interrupted};
 use crate::files::{OutputFolder, Overwrite};
 use crate::model_file::{ModelFile, PROGRAM};
 use crate::slide_file::{FileDigest, OpenedSlide, open_slide};
-use faults::Faults;
+use faults::{CutOffOf, Faults};
 use spool::{RunKey, Spool, SpoolRows};
 use stream::Stream;
 use wide_features::{Read, wide_features};
@@ -74,6 +75,9 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
         model.genes(&args.genes)?
     };
     let slide = open_slide(&args.image, args.mpp, console)?;
+    if let Some(cut) = &slide.cut_off {
+        console.warn(CutOffOf(&args.image, cut));
+    }
     let digest = FileDigest::start(&args.image)?;
     let places = places(args, &slide, &model, console)?;
     let config = model.model.config();
@@ -138,7 +142,14 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
             "beyond_slide": on_slide != region,
         })
     });
-    report(args, console, &model, &genes, &predicted, &Done { seconds, written, region })
+    report(
+        args,
+        console,
+        &model,
+        &genes,
+        &predicted,
+        &Done { seconds, written, region, cut_off: slide.cut_off },
+    )
 }
 
 fn slide_name(path: &Path) -> String {
@@ -330,6 +341,8 @@ struct Done {
     written: Vec<String>,
     /// What `--region` came to.
     region: Option<Value>,
+    /// What lies past the end of the slide's file.
+    cut_off: Option<CutOff>,
 }
 
 /// What was done, for people and for programs.
@@ -341,7 +354,7 @@ fn report(
     predicted: &OnDisk,
     done: &Done,
 ) -> Result<()> {
-    let Done { seconds, written, region } = done;
+    let Done { seconds, written, region, cut_off } = done;
     let symbols = &model.bundle.metadata.panel.symbols;
     let drawn: Vec<_> = genes.iter().filter_map(|&gene| symbols.get(gene)).collect();
     let rate = predicted.new_bins as f64 / seconds.max(1e-9);
@@ -362,6 +375,9 @@ fn report(
             region.patches, region.error
         ));
     }
+    if let Some(cut) = cut_off {
+        console.warn(CutOffOf(&args.image, cut));
+    }
     if !regions.is_empty() {
         console.warn(format_args!(
             "not predicted: {} of {} bins, {} spot and {} region tiles; they are empty in the tables",
@@ -381,6 +397,12 @@ fn report(
         "bins_per_second": rate,
         "failed": failed,
         "unread": regions,
+        "cut_off": cut_off.as_ref().map(|cut| json!({
+            "tiles": cut.tiles,
+            "beyond_end": cut.beyond_end,
+            "file_bytes": cut.file_bytes,
+            "expected_bytes": cut.expected_bytes,
+        })),
     });
     console.result(&text, &value)?;
     Ok(())

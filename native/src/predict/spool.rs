@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use super::faults::Faults;
 use crate::error::InputError;
+use crate::file_range::FileRange;
 use crate::files::{Overwrite, read_limited, write_atomic};
-use crate::slide_file::FileRange;
 
 const PIECES: &str = "pieces";
 const RUN: &str = "run.json";

@@ -1,5 +1,6 @@
 //! The readers under test. Those of the command line are mounted from its own source files, as they stand: depending on
-//! the package would compile its GPU stack under instrumentation, most of an hour for code that no file reaches.
+//! the package would compile its GPU stack under instrumentation, most of an hour for code that no file reaches. The
+//! tests' package compiles this file too, as an example, so that a module that is missing here is missed at once.
 
 // What the mounted files and the shared readers call the package.
 extern crate self as magnet_native;
@@ -8,6 +9,8 @@ extern crate self as magnet_native;
 pub mod config;
 #[path = "../../../native/src/error.rs"]
 pub mod error;
+#[path = "../../../native/src/file_range.rs"]
+pub mod file_range;
 #[path = "../../../native/src/files.rs"]
 pub mod files;
 #[path = "../../src/readers.rs"]
@@ -17,6 +20,7 @@ pub mod readers;
 #[path = "../../../native/src/dataset"]
 pub mod dataset {
     pub mod positions;
+    pub mod stored_integers;
     pub mod table;
     pub mod tenx_matrix;
     pub mod text;

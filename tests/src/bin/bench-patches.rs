@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use magnet_core::slide::{PyramidOptions, SlideError, SlidePyramid};
-use magnet_native::slide_file::FileRange;
+use magnet_native::file_range::FileRange;
 use rayon::prelude::*;
 
 /// As many decoded tiles as the Python way keeps.

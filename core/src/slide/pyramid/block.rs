@@ -33,10 +33,7 @@ impl TiffImage {
         let rows = self.block_rows(row);
         let mut planes = Vec::with_capacity(usize::from(self.planes));
         for plane in 0..self.planes {
-            let field = || {
-                let part = if self.tiled { "tile" } else { "strip" };
-                format!("{}, {part} {}", self.label, self.chunk(column, row, plane).index)
-            };
+            let field = || self.field(self.chunk(column, row, plane));
             let stored = self.stored(source, cache, self.chunk(column, row, plane), rows, &field)?;
             let Some(stored) = stored else {
                 let pixels = self.block_width as usize * rows as usize;
@@ -147,7 +144,8 @@ impl TiffImage {
     }
 }
 
-fn read<R: RangeRead + ?Sized>(
+/// `length` bytes of the file, held against its end before memory is taken.
+pub(super) fn read<R: RangeRead + ?Sized>(
     source: &R,
     offset: u64,
     length: u64,

@@ -19,7 +19,7 @@ fn field_of(error: &SlideError) -> &str {
 }
 
 /// Where the entry of a tag stands in a little-endian classic file of one image.
-fn entry(bytes: &[u8], tag: u16) -> usize {
+pub(super) fn entry(bytes: &[u8], tag: u16) -> usize {
     let directory = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
     let count = u16::from_le_bytes(bytes[directory..directory + 2].try_into().unwrap());
     let mut entries = (0..usize::from(count)).map(|index| directory + 2 + index * 12);

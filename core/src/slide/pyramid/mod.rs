@@ -14,6 +14,7 @@ mod block;
 mod cache;
 mod codec;
 mod color;
+mod cut_off;
 #[cfg(test)]
 mod fixture_tests;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod tiff_image;
 
 use std::sync::Arc;
 
+pub use cut_off::CutOff;
 pub use pixel_size::{EmbeddedPixelSize, PixelSizeOrigin};
 pub(super) use structure::refuse_first_of_colors;
 

@@ -121,7 +121,7 @@ impl TiffImage {
         let down = u64::from(height.div_ceil(block_height));
         let offsets = array(reader, directory, offset_tag)?;
         let byte_counts = array(reader, directory, length_tag)?;
-        let chunks = across * down.div_ceil(parts) * u64::from(planes);
+        let chunks = chunk_count(across, down, parts, planes);
         for (array, tag) in [(&offsets, offset_tag), (&byte_counts, length_tag)] {
             if array.count < chunks {
                 let expected = format!("{chunks} values for {width} x {height} pixels");
@@ -162,6 +162,27 @@ impl TiffImage {
         u64::from(self.height).saturating_sub(above).min(u64::from(self.block_height)) as u32
     }
 
+    /// Tiles or strips of the image, of all planes.
+    pub(super) fn chunks(&self) -> u64 {
+        chunk_count(self.across, self.down, self.parts, self.planes)
+    }
+
+    /// Bytes of the pixels of a chunk as they are before compression.
+    pub(super) fn chunk_bytes(&self, index: u64) -> u64 {
+        let chunk_rows = self.down.div_ceil(self.parts);
+        let row = index % (self.across * chunk_rows) / self.across;
+        let all_rows = u64::from(self.block_height).saturating_mul(self.parts);
+        let below = u64::from(self.height).saturating_sub(row.saturating_mul(all_rows));
+        let rows = if self.tiled { all_rows } else { all_rows.min(below) };
+        self.samples.row_bytes(self.block_width, self.planes).saturating_mul(rows)
+    }
+
+    /// What messages call a chunk.
+    pub(super) fn field(&self, chunk: Chunk) -> String {
+        let part = if self.tiled { "tile" } else { "strip" };
+        format!("{}, {part} {}", self.label, chunk.index)
+    }
+
     /// Which chunk of the file holds plane `plane` of a block.
     pub(super) fn chunk(&self, column: u64, row: u64, plane: u16) -> Chunk {
         let chunk_rows = self.down.div_ceil(self.parts);
@@ -170,6 +191,10 @@ impl TiffImage {
         let row_bytes = self.samples.row_bytes(self.block_width, self.planes);
         Chunk { index, skip: row % self.parts * u64::from(self.block_height) * row_bytes }
     }
+}
+
+fn chunk_count(across: u64, down: u64, parts: u64, planes: u16) -> u64 {
+    across * down.div_ceil(parts) * u64::from(planes)
 }
 
 /// Rows of a part of an uncompressed strip: about [`BLOCK_BYTES`], dividing the strip evenly unless it is the only one.
