@@ -35,6 +35,8 @@ pub mod map;
 pub mod metrics;
 #[cfg(feature = "model")]
 pub mod model;
+#[cfg(feature = "model")]
+pub mod module_path;
 pub mod neighbor_graph;
 #[cfg(feature = "model")]
 pub mod predict;

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
 use crate::model::{WeightLayout, WeightMap, WeightTensor, WeightsError, load_weights};
+use crate::module_path::ModulePath;
 
 /// Arrays by name, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,23 +38,19 @@ impl Weights {
     /// [`WeightsError::Unreadable`] if the device fails.
     pub fn of<M: Module>(module: &M) -> Result<Self, WeightsError> {
         struct Reader {
-            path: Vec<String>,
+            path: ModulePath,
             weights: Weights,
             error: Option<WeightsError>,
         }
         impl ModuleVisitor for Reader {
             fn enter_module(&mut self, name: &str, container_type: &str) {
-                if !is_variant(container_type) {
-                    self.path.push(name.to_string());
-                }
+                self.path.enter(name, container_type);
             }
             fn exit_module(&mut self, _name: &str, container_type: &str) {
-                if !is_variant(container_type) {
-                    self.path.pop();
-                }
+                self.path.leave(container_type);
             }
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let name = self.path.join(".");
+                let name = self.path.name();
                 let tensor = param.transform_for_save().val();
                 let shape = tensor.dims().to_vec();
                 match tensor.try_into_vec_as::<f32>() {
@@ -66,7 +63,7 @@ impl Weights {
                 }
             }
         }
-        let mut reader = Reader { path: Vec::new(), weights: Weights::default(), error: None };
+        let mut reader = Reader { path: ModulePath::default(), weights: Weights::default(), error: None };
         // `valid` also folds the latest update into the running statistics, which a plain visit would miss.
         module.valid().visit(&mut reader);
         match reader.error {
@@ -169,12 +166,6 @@ impl Weights {
         }
         Ok(weights)
     }
-}
-
-/// Whether a level of a module's path is the variant of an enumeration: those do not show in names, so that a weight
-/// file does not depend on them.
-pub fn is_variant(container_type: &str) -> bool {
-    container_type.starts_with("Enum:")
 }
 
 fn stored_half(precision: Precision, array: &WeightTensor) -> bool {

@@ -16,6 +16,7 @@ use magnet_core::model::pytorch::{from_pytorch, state_dict_shapes, to_pytorch};
 use magnet_core::model::{
     Architecture, ConsistencyTarget, DepthConfig, ExpressionModel, LossConfig, Model, WeightMap, WeightTensor,
 };
+use magnet_core::module_path::ModulePath;
 use magnet_core::weights::Weights;
 use magnet_core::{Level, MagNetConfig, PerLevel};
 use safetensors::SafeTensors;
@@ -257,19 +258,15 @@ fn compute(sizes: &Sizes, device: &Device, gradients: bool) -> anyhow::Result<We
 fn gradient_map(model: &Model, gradients: &GradientsParams) -> anyhow::Result<WeightMap> {
     struct Reader<'a> {
         gradients: &'a GradientsParams,
-        path: Vec<String>,
+        path: ModulePath,
         map: BTreeMap<String, Result<WeightTensor, String>>,
     }
     impl ModuleVisitor for Reader<'_> {
         fn enter_module(&mut self, name: &str, container_type: &str) {
-            if !magnet_core::weights::is_variant(container_type) {
-                self.path.push(name.to_owned());
-            }
+            self.path.enter(name, container_type);
         }
         fn exit_module(&mut self, _name: &str, container_type: &str) {
-            if !magnet_core::weights::is_variant(container_type) {
-                self.path.pop();
-            }
+            self.path.leave(container_type);
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let shape: Vec<usize> = param.lazy_shape().iter().copied().collect();
@@ -277,10 +274,10 @@ fn gradient_map(model: &Model, gradients: &GradientsParams) -> anyhow::Result<We
                 Some(gradient) => gradient.try_into_vec_as::<f32>().map_err(|error| error.to_string()),
                 None => Ok(vec![0.0; shape.iter().product()]),
             };
-            self.map.insert(self.path.join("."), values.map(|values| WeightTensor { shape, values }));
+            self.map.insert(self.path.name(), values.map(|values| WeightTensor { shape, values }));
         }
     }
-    let mut reader = Reader { gradients, path: Vec::new(), map: BTreeMap::new() };
+    let mut reader = Reader { gradients, path: ModulePath::default(), map: BTreeMap::new() };
     model.visit(&mut reader);
     reader.map.into_iter().map(|(name, tensor)| Ok((name, tensor.map_err(|error| anyhow!(error))?))).collect()
 }

@@ -13,11 +13,11 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::module::Module;
+use burn::tensor::Device;
 
 use super::{Architecture, ConfigError, MagNetConfig, Misshapen, WeightMap, WeightTensor, WeightsError};
-use crate::weights::is_variant;
+use crate::module_path::{ModulePath, for_each_shape};
 
 /// Names of the released code for the parts of the published model.
 const RELEASED: [(&str, &str); 11] = [
@@ -261,61 +261,53 @@ fn transposed(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
 
 /// Where each tensor of `model` stands in a state dict.
 fn places<M: Module>(architecture: Architecture, model: &M) -> BTreeMap<String, Place> {
-    let mut visitor =
-        Places { architecture, path: Vec::new(), containers: Vec::new(), places: BTreeMap::new() };
-    model.visit(&mut visitor);
-    visitor.places
+    let mut places = BTreeMap::new();
+    for_each_shape(model, |path, shape| {
+        let own = path.name();
+        let place = place(architecture, path, &own, shape);
+        places.insert(own, place);
+    });
+    places
 }
 
-struct Places {
-    architecture: Architecture,
-    path: Vec<String>,
-    containers: Vec<String>,
-    places: BTreeMap<String, Place>,
-}
-
-impl Places {
-    fn record(&mut self, shape: Vec<usize>) {
-        let own = self.path.join(".");
-        let owner = self.containers.iter().rev().find(|container| container.starts_with("Struct:"));
-        let owner = owner.map_or("", |container| container.trim_start_matches("Struct:"));
-        let transposed = owner == "Linear" && own.ends_with(".weight");
-        let mut name = own.clone();
-        if matches!(owner, "BatchNorm" | "LayerNorm") {
-            for (ours, theirs) in [(".gamma", ".weight"), (".beta", ".bias")] {
-                if let Some(stem) = name.strip_suffix(ours) {
-                    name = format!("{stem}{theirs}");
-                }
+/// Where the tensor called `own` stands in a state dict.
+fn place(architecture: Architecture, path: &ModulePath, own: &str, shape: Vec<usize>) -> Place {
+    let owner = path.owner();
+    let transposed = owner == "Linear" && own.ends_with(".weight");
+    let mut name = own.to_owned();
+    if matches!(owner, "BatchNorm" | "LayerNorm") {
+        for (ours, theirs) in [(".gamma", ".weight"), (".beta", ".bias")] {
+            if let Some(stem) = name.strip_suffix(ours) {
+                name = format!("{stem}{theirs}");
             }
         }
-        name =
-            name.replace(".downsample.conv.", ".downsample.0.").replace(".downsample.bn.", ".downsample.1.");
-        let mut third = None;
-        if self.containers.iter().any(|container| container == "Struct:TransformerEncoderLayer") {
-            for (index, part) in ["query", "key", "value"].into_iter().enumerate() {
-                for kind in ["weight", "bias"] {
-                    if let Some(stem) = name.strip_suffix(&format!(".mha.{part}.{kind}")) {
-                        name = format!("{stem}.self_attn.in_proj_{kind}");
-                        third = Some(index);
-                        break;
-                    }
-                }
-            }
-            for (ours, theirs) in [
-                (".mha.output.", ".self_attn.out_proj."),
-                (".pwff.linear_inner.", ".linear1."),
-                (".pwff.linear_outer.", ".linear2."),
-                (".norm_1.", ".norm1."),
-                (".norm_2.", ".norm2."),
-            ] {
-                name = name.replace(ours, theirs);
-            }
-        }
-        if self.architecture == Architecture::Published {
-            name = released(&name);
-        }
-        self.places.insert(own, Place { name, shape, transposed, third });
     }
+    name = name.replace(".downsample.conv.", ".downsample.0.").replace(".downsample.bn.", ".downsample.1.");
+    let mut third = None;
+    if path.is_within("TransformerEncoderLayer") {
+        for (index, part) in ["query", "key", "value"].into_iter().enumerate() {
+            for kind in ["weight", "bias"] {
+                if let Some(stem) = name.strip_suffix(&format!(".mha.{part}.{kind}")) {
+                    name = format!("{stem}.self_attn.in_proj_{kind}");
+                    third = Some(index);
+                    break;
+                }
+            }
+        }
+        for (ours, theirs) in [
+            (".mha.output.", ".self_attn.out_proj."),
+            (".pwff.linear_inner.", ".linear1."),
+            (".pwff.linear_outer.", ".linear2."),
+            (".norm_1.", ".norm1."),
+            (".norm_2.", ".norm2."),
+        ] {
+            name = name.replace(ours, theirs);
+        }
+    }
+    if architecture == Architecture::Published {
+        name = released(&name);
+    }
+    Place { name, shape, transposed, third }
 }
 
 /// The released code's name for a tensor of the published model.
@@ -331,34 +323,6 @@ fn released(name: &str) -> String {
     }
     let rest = rest.replace(".map.weight", ".weight").replace(".score", ".att_weight");
     format!("{prefix}{rest}")
-}
-
-impl ModuleVisitor for Places {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.containers.push(container_type.to_owned());
-        if !is_variant(container_type) {
-            self.path.push(name.to_owned());
-        }
-    }
-
-    fn exit_module(&mut self, _name: &str, container_type: &str) {
-        self.containers.pop();
-        if !is_variant(container_type) {
-            self.path.pop();
-        }
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.record(param.lazy_shape().iter().copied().collect());
-    }
-
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.record(param.lazy_shape().iter().copied().collect());
-    }
-
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        self.record(param.lazy_shape().iter().copied().collect());
-    }
 }
 
 /// Names and shapes of the state dict that the configured model is, as [`to_pytorch`] writes it.

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Bool, Int, Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::TensorData;
 use burn_store::{
     ModuleAdapter, ModuleSnapshot, ModuleStore, PyTorchToBurnAdapter, SafetensorsStore, bridge,
 };
+
+use crate::module_path::for_each_shape;
 
 /// One tensor of a weight file.
 #[derive(Debug, Clone, PartialEq)]
@@ -200,63 +202,25 @@ pub fn load_weights<M: Module>(
 
 /// Names and shapes of a module's tensors under `layout`, without initialising any.
 pub fn expected_shapes<M: Module>(module: &M, layout: WeightLayout) -> BTreeMap<String, Vec<usize>> {
-    let mut visitor = Shapes { layout, path: Vec::new(), containers: Vec::new(), shapes: BTreeMap::new() };
-    module.visit(&mut visitor);
-    visitor.shapes
-}
-
-struct Shapes {
-    layout: WeightLayout,
-    path: Vec<String>,
-    containers: Vec<String>,
-    shapes: BTreeMap<String, Vec<usize>>,
-}
-
-impl Shapes {
-    fn record(&mut self, mut shape: Vec<usize>) {
-        let mut path = self.path.clone();
-        if self.layout == WeightLayout::PyTorch {
-            let owner = self.containers.iter().rev().find(|container| container.starts_with("Struct:"));
-            match (owner.map(String::as_str), path.last_mut()) {
-                (Some("Struct:Linear"), Some(name)) if name == "weight" => shape.reverse(),
-                (Some("Struct:BatchNorm" | "Struct:LayerNorm"), Some(name)) => match name.as_str() {
-                    "gamma" => *name = "weight".to_owned(),
-                    "beta" => *name = "bias".to_owned(),
-                    _ => {}
-                },
-                _ => {}
-            }
+    let mut shapes = BTreeMap::new();
+    for_each_shape(module, |path, mut shape| {
+        let mut name = path.name();
+        if layout == WeightLayout::PyTorch {
+            let renamed = match path.owner() {
+                "Linear" if name.ends_with("weight") => {
+                    shape.reverse();
+                    None
+                }
+                "BatchNorm" | "LayerNorm" => [("gamma", "weight"), ("beta", "bias")]
+                    .iter()
+                    .find_map(|(ours, theirs)| Some(format!("{}{theirs}", name.strip_suffix(ours)?))),
+                _ => None,
+            };
+            name = renamed.unwrap_or(name);
         }
-        self.shapes.insert(path.join("."), shape);
-    }
-}
-
-impl ModuleVisitor for Shapes {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.containers.push(container_type.to_owned());
-        if !container_type.starts_with("Enum:") {
-            self.path.push(name.to_owned());
-        }
-    }
-
-    fn exit_module(&mut self, _name: &str, container_type: &str) {
-        self.containers.pop();
-        if !container_type.starts_with("Enum:") {
-            self.path.pop();
-        }
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.record(param.lazy_shape().iter().copied().collect());
-    }
-
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.record(param.lazy_shape().iter().copied().collect());
-    }
-
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        self.record(param.lazy_shape().iter().copied().collect());
-    }
+        shapes.insert(name, shape);
+    });
+    shapes
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use magnet_core::model::{WeightTensor, WeightsError};
-use magnet_core::weights::{Weights, is_variant};
+use magnet_core::module_path::ModulePath;
+use magnet_core::weights::Weights;
 
 /// `average = decay · average + (1 − decay) · weights` after every step, running statistics included.
 pub struct MovingAverage {
@@ -27,23 +28,19 @@ impl MovingAverage {
     /// is forgotten: the decay is at most `(1 + step) / (10 + step)`.
     pub fn update<M: Module>(&mut self, module: &M, step: usize) {
         struct Update<'a> {
-            path: Vec<String>,
+            path: ModulePath,
             decay: f64,
             arrays: &'a mut BTreeMap<String, (Vec<usize>, Tensor<1>)>,
         }
         impl ModuleVisitor for Update<'_> {
             fn enter_module(&mut self, name: &str, container_type: &str) {
-                if !is_variant(container_type) {
-                    self.path.push(name.to_string());
-                }
+                self.path.enter(name, container_type);
             }
             fn exit_module(&mut self, _name: &str, container_type: &str) {
-                if !is_variant(container_type) {
-                    self.path.pop();
-                }
+                self.path.leave(container_type);
             }
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                if let Some((_, average)) = self.arrays.get_mut(&self.path.join(".")) {
+                if let Some((_, average)) = self.arrays.get_mut(&self.path.name()) {
                     let value = param.transform_for_save().val();
                     let length = value.shape().num_elements();
                     let value = value.reshape([length]).mul_scalar(1.0 - self.decay);
@@ -53,7 +50,7 @@ impl MovingAverage {
         }
         let step = step as f64;
         let decay = self.decay.min((1.0 + step) / (10.0 + step));
-        module.valid().visit(&mut Update { path: Vec::new(), decay, arrays: &mut self.arrays });
+        module.valid().visit(&mut Update { path: ModulePath::default(), decay, arrays: &mut self.arrays });
     }
 
     /// The averages.

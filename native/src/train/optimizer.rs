@@ -16,7 +16,8 @@ use burn::optim::{
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_store::burn_pack::Scalar;
 use magnet_core::model::WeightTensor;
-use magnet_core::weights::{Weights, is_variant};
+use magnet_core::module_path::ModulePath;
+use magnet_core::weights::Weights;
 
 use crate::config::{OptimizerConfig, TrainConfig};
 
@@ -82,7 +83,7 @@ impl Updater {
     /// One update of `module` at learning rate `rate`.
     pub fn step<M: Module>(&mut self, rate: f64, module: M, gradients: GradientsParams) -> M {
         let scale = (self.clip_norm > 0.0).then(|| self.clip_scale(&module, &gradients)).flatten();
-        module.map(&mut Step { path: Vec::new(), updater: self, rate, gradients, scale })
+        module.map(&mut Step { path: ModulePath::default(), updater: self, rate, gradients, scale })
     }
 
     /// `min(1, clip_norm / ‖gradient‖)` as a `[1]` tensor, so that a GPU needs no read-back.
@@ -138,7 +139,7 @@ impl Updater {
             source.insert_tensor(name.clone(), TensorData::new(array.values.clone(), array.shape.clone()));
         }
         self.states.clear();
-        module.visit(&mut Restore { path: Vec::new(), updater: self, source });
+        module.visit(&mut Restore { path: ModulePath::default(), updater: self, source });
         let restored = self.state();
         let names = |state: &UpdaterState| -> Vec<String> {
             state.arrays.arrays.keys().chain(state.scalars.keys()).cloned().collect()
@@ -201,7 +202,7 @@ fn unflatten<O: Optimizer, const D: usize>(
 }
 
 struct Step<'a> {
-    path: Vec<String>,
+    path: ModulePath,
     updater: &'a mut Updater,
     rate: f64,
     gradients: GradientsParams,
@@ -210,15 +211,11 @@ struct Step<'a> {
 
 impl ModuleMapper for Step<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        if !is_variant(container_type) {
-            self.path.push(name.to_string());
-        }
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, container_type: &str) {
-        if !is_variant(container_type) {
-            self.path.pop();
-        }
+        self.path.leave(container_type);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -226,8 +223,8 @@ impl ModuleMapper for Step<'_> {
         if let Some(scale) = &self.scale {
             gradient = gradient * scale.clone().reshape([1; D]);
         }
-        let path = self.path.join(".");
-        let encoder = self.path.first().is_some_and(|first| first == PATCH_ENCODER);
+        let path = self.path.name();
+        let encoder = self.path.first() == Some(PATCH_ENCODER);
         let rate = if encoder { self.rate * self.updater.patch_encoder_rate } else { self.rate };
         let state = self.updater.states.remove(&path);
         let (id, tensor, mapper) = param.consume();
@@ -247,26 +244,22 @@ impl ModuleMapper for Step<'_> {
 }
 
 struct Restore<'a> {
-    path: Vec<String>,
+    path: ModulePath,
     updater: &'a mut Updater,
     source: StateSource,
 }
 
 impl ModuleVisitor for Restore<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        if !is_variant(container_type) {
-            self.path.push(name.to_string());
-        }
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, container_type: &str) {
-        if !is_variant(container_type) {
-            self.path.pop();
-        }
+        self.path.leave(container_type);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
+        let path = self.path.name();
         if !self.source.has_under(&path) {
             return;
         }
