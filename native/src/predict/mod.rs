@@ -77,6 +77,13 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     let slide = open_slide(&args.image, args.mpp, console)?;
     if let Some(cut) = &slide.cut_off {
         console.warn(CutOffOf(&args.image, cut));
+        // The mask takes what is missing for glass: nobody would notice the tissue that was there.
+        if args.positions.is_none() && args.region.is_none() && cut.beyond_end > cut.tiles / 10 {
+            let expected =
+                "at least nine tenths of its tiles (--region or --positions predict a part that is there)";
+            let found = format!("{} of {} past the end of the file", cut.beyond_end, cut.tiles);
+            return Err(InputError::in_file(&args.image, "slide", expected, found).into());
+        }
     }
     let digest = FileDigest::start(&args.image)?;
     let places = places(args, &slide, &model, console)?;
@@ -175,7 +182,7 @@ fn predict_to_disk(
 ) -> Result<(Spool, OnDisk)> {
     let console = job.console;
     let mut stream = Stream::new(job)?;
-    let resume = args.resume && Spool::exists(partial);
+    let resume = args.resume && Spool::can_be_continued(partial)?;
     let known_image = resume || digest.is_ready();
     let key = RunKey {
         model_sha256: job.model.sha256.clone(),

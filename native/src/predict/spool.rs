@@ -76,6 +76,22 @@ impl Spool {
         folder.join(RUN).is_file()
     }
 
+    /// Whether the folder holds a run that another can continue. One that ended before its image was read to the end
+    /// does not say which image that was.
+    ///
+    /// # Errors
+    /// If what is there is no such run.
+    pub fn can_be_continued(folder: &Path) -> Result<bool> {
+        Ok(Self::exists(folder) && !Self::read_key(folder)?.image_sha256.is_empty())
+    }
+
+    fn read_key(folder: &Path) -> Result<RunKey> {
+        let path = folder.join(RUN);
+        let key = serde_json::from_slice(&read_limited(&path, MAX_RUN_BYTES)?)
+            .map_err(|error| InputError::in_file(&path, "JSON", "what an unfinished run left", error))?;
+        Ok(key)
+    }
+
     /// Begins in an empty folder; what an earlier run left there is removed.
     ///
     /// # Errors
@@ -104,10 +120,7 @@ impl Spool {
         key: RunKey,
         run: &mut PredictRun<R, L>,
     ) -> Result<Self> {
-        let path = folder.join(RUN);
-        let found: RunKey = serde_json::from_slice(&read_limited(&path, MAX_RUN_BYTES)?)
-            .map_err(|error| InputError::in_file(&path, "JSON", "what an unfinished run left", error))?;
-        check_key(&path, &key, &found)?;
+        check_key(&folder.join(RUN), &key, &Self::read_key(folder)?)?;
         let mut spool = Self::open(folder, key, run)?;
         spool.take_over(run)?;
         Ok(spool)

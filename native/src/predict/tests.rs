@@ -218,12 +218,16 @@ fn what_another_run_left_is_refused_with_both_sides_named() {
         let text = Spool::resume(folder.path(), other, &mut stream.run).unwrap_err().to_string();
         assert!(text.contains(field) && text.contains("xxxxxxxxxxxx…"), "{text}");
     }
+    assert!(Spool::can_be_continued(folder.path()).unwrap());
     // Two programs on one run would mix their pieces.
     let first = Spool::resume(folder.path(), own.clone(), &mut stream.run).unwrap();
     let text = Spool::resume(folder.path(), own.clone(), &mut stream.run).unwrap_err().to_string();
     assert!(text.contains("another program"), "{text}");
     first.remove().unwrap();
-    assert!(!folder.path().exists());
+    assert!(!folder.path().exists() && !Spool::can_be_continued(folder.path()).unwrap());
+    // A run that was killed before its image was read to the end cannot be told from one of another image.
+    drop(Spool::begin(folder.path(), RunKey { image_sha256: String::new(), ..own }, &stream.run).unwrap());
+    assert!(!Spool::can_be_continued(folder.path()).unwrap());
 }
 
 /// The slide as a pyramid on the disk, one tile of its full resolution damaged.
