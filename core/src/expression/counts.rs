@@ -16,6 +16,17 @@ pub struct CountMatrix {
     pub values: Vec<f32>,
 }
 
+/// From 2²³ on, every floating point number of 32 bits is whole.
+const ALWAYS_WHOLE: f32 = 8_388_608.0;
+
+/// Whether a value is a raw count: finite, whole, and not negative.
+#[inline]
+pub fn is_count(value: f32) -> bool {
+    // Not by its fractional part, which a processor does not take of many values with one instruction.
+    let whole = (value as u32) as f32 == value;
+    value >= 0.0 && (whole || (ALWAYS_WHOLE..f32::INFINITY).contains(&value))
+}
+
 impl CountMatrix {
     /// Counts from rows of (column, count) pairs in any order; zeros are not stored.
     ///
@@ -117,7 +128,7 @@ impl CountMatrix {
             if entries.get(place + 1).is_some_and(|next| next.0 == column) {
                 return Err(ExpressionError::RepeatedColumn { row, column: column as usize });
             }
-            if !value.is_finite() || value < 0.0 || value.fract() != 0.0 {
+            if !is_count(value) {
                 return Err(ExpressionError::NotACount { row, column: column as usize, value });
             }
             if value > 0.0 {

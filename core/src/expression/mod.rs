@@ -8,7 +8,7 @@ mod labels;
 mod matrix;
 mod rows;
 
-pub use counts::CountMatrix;
+pub use counts::{CountMatrix, is_count};
 pub use error::ExpressionError;
 pub use genes::{CommonGenes, GeneSelection};
 pub use labels::{GeneStatistics, Normalization, ValueKind, per_gene_statistics};

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::{Architecture, ConfigError, MagNetConfig, Misshapen, WeightMap, WeightTensor, WeightsError};
+use super::weights::{check_shapes, check_values};
+use super::{Architecture, ConfigError, MagNetConfig, WeightMap, WeightTensor, WeightsError};
 use crate::module_path::{ModulePath, for_each_shape};
 
 /// Names of the released code for the parts of the published model.
@@ -109,29 +110,16 @@ pub fn from_pytorch<M: Module>(
         .collect();
     state.retain(|name, _| !never_read.contains(name));
 
-    let mut expected: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut expected = BTreeMap::new();
     let mut kept = Vec::new();
     for (own, place) in &places {
         if is_optional(own) && !state.contains_key(&place.name) && initial.contains_key(own) {
             kept.push(own.clone());
         } else {
-            expected.insert(&place.name, place.stored_shape());
+            expected.insert(place.name.clone(), place.stored_shape());
         }
     }
-    let missing: Vec<String> =
-        expected.keys().filter(|name| !state.contains_key(**name)).map(|&name| name.to_owned()).collect();
-    let unexpected: Vec<String> =
-        state.keys().filter(|name| !expected.contains_key(name.as_str())).cloned().collect();
-    let misshapen: Vec<Misshapen> = state
-        .iter()
-        .filter_map(|(name, tensor)| {
-            let expected = expected.get(name.as_str()).filter(|expected| **expected != tensor.shape)?;
-            Some(Misshapen { name: name.clone(), expected: expected.clone(), found: tensor.shape.clone() })
-        })
-        .collect();
-    if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
-        return Err(WeightsError::Mismatch { missing, unexpected, misshapen });
-    }
+    check_shapes(&expected, &state)?;
 
     let mut weights = WeightMap::new();
     for (own, place) in places {
@@ -230,20 +218,7 @@ pub fn without_prefix(mut state: WeightMap) -> WeightMap {
 
 /// The part of a stored tensor that belongs to a place, in this crate's layout.
 fn taken(place: &Place, stored: &WeightTensor) -> Result<WeightTensor, WeightsError> {
-    let name = || place.name.clone();
-    let size: usize = stored.shape.iter().product();
-    if stored.values.len() != size {
-        let expected = format!("{size} values for shape {:?}", stored.shape);
-        return Err(WeightsError::BadValues {
-            name: name(),
-            expected,
-            found: stored.values.len().to_string(),
-        });
-    }
-    if let Some(value) = stored.values.iter().find(|value| !value.is_finite()) {
-        let expected = "finite values".to_owned();
-        return Err(WeightsError::BadValues { name: name(), expected, found: value.to_string() });
-    }
+    check_values(&place.name, stored)?;
     let own: usize = place.shape.iter().product();
     let start = place.third.unwrap_or(0) * own;
     let part = stored.values.get(start..start + own).unwrap_or_default();

@@ -160,33 +160,12 @@ pub fn load_weights<M: Module>(
     if layout == WeightLayout::PyTorch {
         weights.retain(|name, _| !name.ends_with("num_batches_tracked"));
     }
-    let expected = expected_shapes(&module, layout);
-    let missing: Vec<String> = expected.keys().filter(|name| !weights.contains_key(*name)).cloned().collect();
-    let unexpected: Vec<String> =
-        weights.keys().filter(|name| !expected.contains_key(*name)).cloned().collect();
-    let misshapen: Vec<Misshapen> = weights
-        .iter()
-        .filter_map(|(name, tensor)| {
-            let expected = expected.get(name).filter(|expected| **expected != tensor.shape)?;
-            Some(Misshapen { name: name.clone(), expected: expected.clone(), found: tensor.shape.clone() })
-        })
-        .collect();
-    if !(missing.is_empty() && unexpected.is_empty() && misshapen.is_empty()) {
-        return Err(WeightsError::Mismatch { missing, unexpected, misshapen });
-    }
+    check_shapes(&expected_shapes(&module, layout), &weights)?;
 
     let mut tensors = Vec::with_capacity(weights.len());
     for (name, tensor) in weights {
+        check_values(&name, &tensor)?;
         let WeightTensor { shape, values } = tensor;
-        let size: usize = shape.iter().product();
-        if values.len() != size {
-            let expected = format!("{size} values for shape {shape:?}");
-            return Err(WeightsError::BadValues { name, expected, found: format!("{}", values.len()) });
-        }
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            let found = value.to_string();
-            return Err(WeightsError::BadValues { name, expected: "finite values".to_owned(), found });
-        }
         tensors.push(bridge::from_data(TensorData::new(values, shape), name, None));
     }
     let adapter: Option<Box<dyn ModuleAdapter>> = match layout {
@@ -197,6 +176,44 @@ pub fn load_weights<M: Module>(
     match result.errors.first() {
         None => Ok(module),
         Some(error) => Err(WeightsError::Unreadable(error.to_string())),
+    }
+}
+
+/// Holds tensors against the names and shapes that are expected.
+///
+/// # Errors
+/// [`WeightsError::Mismatch`] with every tensor that is missing, unexpected or of another shape.
+pub(super) fn check_shapes(
+    expected: &BTreeMap<String, Vec<usize>>,
+    weights: &WeightMap,
+) -> Result<(), WeightsError> {
+    let missing: Vec<String> = expected.keys().filter(|name| !weights.contains_key(*name)).cloned().collect();
+    let unexpected: Vec<String> =
+        weights.keys().filter(|name| !expected.contains_key(*name)).cloned().collect();
+    let misshapen: Vec<Misshapen> = weights
+        .iter()
+        .filter_map(|(name, tensor)| {
+            let expected = expected.get(name).filter(|expected| **expected != tensor.shape)?;
+            Some(Misshapen { name: name.clone(), expected: expected.clone(), found: tensor.shape.clone() })
+        })
+        .collect();
+    if missing.is_empty() && unexpected.is_empty() && misshapen.is_empty() {
+        return Ok(());
+    }
+    Err(WeightsError::Mismatch { missing, unexpected, misshapen })
+}
+
+/// Refuses a tensor whose values do not fill its shape or are not finite.
+pub(super) fn check_values(name: &str, tensor: &WeightTensor) -> Result<(), WeightsError> {
+    let WeightTensor { shape, values } = tensor;
+    let wrong = |expected, found| WeightsError::BadValues { name: name.to_owned(), expected, found };
+    let size: usize = shape.iter().product();
+    if values.len() != size {
+        return Err(wrong(format!("{size} values for shape {shape:?}"), values.len().to_string()));
+    }
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(wrong("finite values".to_owned(), value.to_string())),
+        None => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use magnet_core::GenePanel;
 use magnet_core::anndata::Column;
 use magnet_core::coordinates::{SlidePx, SlideUm};
-use magnet_core::expression::{CountMatrix, ValueKind};
+use magnet_core::expression::{CountMatrix, ValueKind, is_count};
 
 use super::array_fit;
 use super::prepare::{Dropped, NewSlide, Summary, check_id, check_mpp, refuse_existing_ids};
@@ -215,7 +215,7 @@ fn read_counts(path: &Path) -> Result<Counts> {
             }
             let expected = "a whole number from 0";
             let value: f32 = row.parse(column, expected)?;
-            if !(value >= 0.0 && value.is_finite() && value.fract() == 0.0) {
+            if !is_count(value) {
                 return Err(row.wrong(column, expected).into());
             }
             if value > 0.0 {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use magnet_core::coordinates::SlidePx;
-use magnet_core::expression::{CountMatrix, ValueKind};
+use magnet_core::expression::{CountMatrix, ValueKind, is_count};
 use rayon::prelude::*;
 
 use crate::error::InputError;
@@ -65,14 +65,6 @@ pub(super) fn values(
 
 /// Values that a thread looks at in one go.
 const VALUES_AT_ONCE: usize = 1 << 16;
-/// From 2²³ on, every floating point number of 32 bits is whole.
-const ALWAYS_WHOLE: f32 = 8_388_608.0;
-
-/// Whether a value is a whole number from 0.
-fn is_count(value: f32) -> bool {
-    let whole = (value as u32) as f32 == value;
-    value >= 0.0 && (whole || (ALWAYS_WHOLE..f32::INFINITY).contains(&value))
-}
 
 /// A smaller image of the slide that positions are sometimes mixed up with.
 #[derive(Debug, Clone, Copy, PartialEq)]
