@@ -17,13 +17,13 @@ use crate::console::Console;
 use crate::device;
 use crate::error::InputError;
 use crate::files::{Overwrite, read_limited, write_atomic};
+use crate::model_file::{ModelFile, command_line};
 use crate::train::drawn_model;
 use crate::weight_file;
 
 /// What `--preset` may also be called here: the default model.
 const DEFAULT: (&str, &str) = ("default", "paper");
-/// Largest accepted model file and gene file, in bytes.
-const MAX_MODEL_BYTES: u64 = 8 << 30;
+/// Largest accepted gene file, in bytes.
 const MAX_GENES_BYTES: u64 = 16 << 20;
 
 /// Runs `import`.
@@ -68,9 +68,7 @@ pub fn import(args: &ImportArgs, console: &Console) -> Result<()> {
             provenance: Provenance {
                 seed: run.train.seed,
                 run_config: run.to_toml()?,
-                command_line: std::iter::once("magnet-native".to_owned())
-                    .chain(std::env::args().skip(1))
-                    .collect(),
+                command_line: command_line(),
                 device: format!("imported from {file_name}"),
                 ..Provenance::default()
             },
@@ -79,7 +77,7 @@ pub fn import(args: &ImportArgs, console: &Console) -> Result<()> {
         frozen: None,
     };
     let precision = if args.half { Precision::Half } else { Precision::Single };
-    write_atomic(&args.out, &bundle.to_bytes(precision)?, overwrite(args.overwrite))?;
+    write_atomic(&args.out, &bundle.to_bytes(precision)?, Overwrite::from(args.overwrite))?;
     let parameters = bundle.weights.len();
     console.result(
         &format!("{}\n{parameters} values of {}", args.out.display(), args.from.display()),
@@ -168,11 +166,8 @@ fn read_genes(path: &Path) -> Result<GenePanel> {
 /// If the bundle cannot be read or the file cannot be written.
 pub fn export(args: &ExportArgs, console: &Console) -> Result<()> {
     let ExportFormat::Pytorch = args.to;
-    let bytes = read_limited(&args.model, MAX_MODEL_BYTES)?;
-    let wrong = |error| InputError::in_file(&args.model, "bundle", "a MagNet model bundle", error);
-    let bundle = Bundle::from_bytes(&bytes).map_err(wrong)?;
+    let ModelFile { bundle, model, .. } = ModelFile::load(&args.model, &device::processor())?;
     let config = &bundle.metadata.config;
-    let model = bundle.model(&device::processor()).map_err(wrong)?;
     if bundle.frozen.is_some() {
         console.warn("the frozen encoder of the wide levels is not written: it is a file of its own");
     }
@@ -180,14 +175,10 @@ pub fn export(args: &ExportArgs, console: &Console) -> Result<()> {
     let tensors = state.len();
     let entries = Weights { arrays: state }.to_entries("", Precision::Single);
     let file = safetensors_bytes(&entries, "format", "pt".into())?;
-    write_atomic(&args.out, &file, overwrite(args.overwrite))?;
+    write_atomic(&args.out, &file, Overwrite::from(args.overwrite))?;
     console.result(
         &format!("{}\n{tensors} tensors with PyTorch's names and layouts", args.out.display()),
         &json!({ "file": args.out, "tensors": tensors, "bytes": file.len() }),
     )?;
     Ok(())
-}
-
-fn overwrite(yes: bool) -> Overwrite {
-    if yes { Overwrite::Yes } else { Overwrite::No }
 }

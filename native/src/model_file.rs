@@ -16,6 +16,12 @@ use crate::files::read_limited;
 /// The program's name and version, as they stand in what it writes.
 pub const PROGRAM: &str = concat!("magnet-native ", env!("CARGO_PKG_VERSION"));
 
+/// The command line, as it stands in a bundle. The program goes by its name: where it lay on this machine is nobody's
+/// business.
+pub fn command_line() -> Vec<String> {
+    std::iter::once("magnet-native".to_owned()).chain(std::env::args().skip(1)).collect()
+}
+
 /// Largest bundle that is read, in bytes; the paper's model has 0.4 GB.
 const MAX_BYTES: u64 = 8 << 30;
 

@@ -9,7 +9,7 @@ use magnet_core::MagNetConfig;
 use magnet_core::batch::patches_from_rgb;
 use magnet_core::bundle::WideEncoderIdentity;
 use magnet_core::coordinates::SlidePx;
-use magnet_core::digest::{hex, sha256_hex};
+use magnet_core::digest::hex;
 use magnet_core::expression::Matrix;
 use magnet_core::layout::SlideLayout;
 use magnet_core::level::Level;
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use super::{SlideName, tile_centers_px};
 use crate::console::Console;
 use crate::error::{InputError, Interrupted};
-use crate::files::{Overwrite, read_limited, write_atomic};
+use crate::files::{Overwrite, read_limited, sha256_file, write_atomic};
 use crate::interrupt;
 use crate::read_ahead::{read_ahead, read_patches};
 use crate::weight_file;
@@ -51,9 +51,9 @@ impl FrozenFile {
     /// # Errors
     /// If the file cannot be read, or its tensors are those of no encoder that is known.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
-        let sha256 = sha256_hex(&read_limited(path, weight_file::LIMIT_BYTES)?);
         let wrong = |error| InputError::in_file(path, "encoder", "weights of a ResNet or MobileNetV1", error);
         let arrays = weight_file::read(path)?;
+        let sha256 = sha256_file(path)?;
         let encoder = FrozenEncoder::from_weights(arrays.clone(), device).map_err(wrong)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let identity = WideEncoderIdentity { name, sha256, width: encoder.feature_width() };

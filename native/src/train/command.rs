@@ -11,6 +11,7 @@ use crate::console::Console;
 use crate::device;
 use crate::error::InputError;
 use crate::interrupt;
+use crate::model_file::command_line;
 
 /// Runs the command.
 ///
@@ -58,8 +59,7 @@ pub fn options_from<'a>(
         half: args.half,
         device: chosen.device.clone(),
         device_name: chosen.reason.clone(),
-        // The program by its name: where it lay on this machine is nobody's business.
-        command_line: std::iter::once("magnet-native".to_owned()).chain(std::env::args().skip(1)).collect(),
+        command_line: command_line(),
         console: *console,
         stop,
     }
