@@ -20,6 +20,7 @@ pub mod interrupt;
 pub mod model_file;
 pub mod predict;
 pub mod prepare;
+pub mod protocol;
 pub mod read_ahead;
 pub mod report;
 pub mod slide_file;
