@@ -45,6 +45,8 @@ pub struct MagNetBatch {
     pub parent_spot: Tensor<1, Int>,
     /// `[Bc]` parent region of each core bin.
     pub parent_region: Tensor<1, Int>,
+    /// `[B,2]` column and row of each local bin; see [`Block::places`].
+    pub places: Tensor<2, Int>,
     /// Number of core nodes of each level.
     pub core: PerLevel<usize>,
     /// `[Sc,Bc]`: row `s` averages the core bins that lie in spot `s`.
@@ -189,6 +191,7 @@ impl MagNetBatch {
             region_context: NeighborIndices::from_table(&block.region_context, device)?,
             parent_spot: index_tensor(&block.parent_spot, device),
             parent_region: index_tensor(&block.parent_region, device),
+            places: index_tensor(block.places.as_flattened(), device).reshape([block.places.len(), 2]),
             core: block.core,
             spot_mean: mean_over_children(&block.parent_spot, block.core.spot, device),
             region_mean: mean_over_children(&block.parent_region, block.core.region, device),

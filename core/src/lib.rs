@@ -19,6 +19,7 @@ pub mod anndata;
 pub mod batch;
 #[cfg(feature = "model")]
 pub mod bundle;
+#[cfg(feature = "comparators")]
 pub mod comparator;
 pub mod coordinates;
 pub mod digest;

@@ -24,6 +24,18 @@ pub struct HybridLoss {
     pub consistency: Tensor<1>,
 }
 
+impl HybridLoss {
+    /// Another objective in the hybrid loss's place: it has no terms.
+    ///
+    /// # Shapes
+    /// - `total`: `[1]`
+    pub fn of_total(total: Tensor<1>) -> Self {
+        let none = Tensor::zeros([1], &total.device());
+        let terms = PerLevel::from_fn(|_| none.clone());
+        Self { total, mse: terms.clone(), pcc: terms, consistency: none }
+    }
+}
+
 /// A loss that cannot be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("loss, `{field}`: expected {expected}, found {found}")]
@@ -224,6 +236,7 @@ mod tests {
             region_context: table(),
             parent_spot: indices(&[0], &device),
             parent_region: indices(&[0], &device),
+            places: Tensor::<2, Int>::zeros([1, 2], &device),
             core,
             spot_mean,
             region_mean,

@@ -36,7 +36,7 @@ pub fn import(args: &ImportArgs, console: &Console) -> Result<()> {
     let mut set = args.set.clone();
     set.push(format!("data.genes={}", panel.len()));
     let preset = if args.preset == DEFAULT.0 { DEFAULT.1 } else { &args.preset };
-    let run = RunConfig::load(Some(preset), args.config.as_deref(), &set)?;
+    let run = RunConfig::load(Some(preset), None, args.config.as_deref(), &set)?;
     let state = without_prefix(weight_file::read(&args.from)?);
     let file_name = args.from.file_name().unwrap_or_default().to_string_lossy().into_owned();
 

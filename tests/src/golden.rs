@@ -341,6 +341,7 @@ fn batch(sizes: &Sizes, device: &Device) -> MagNetBatch {
         region_context: context(region),
         parent_spot: index(spot),
         parent_region: index(region),
+        places: Tensor::zeros([bin, 2], device),
         core: sizes.nodes,
         spot_mean: mean_of(spot),
         region_mean: mean_of(region),

@@ -81,8 +81,8 @@ pub fn config(bytes: &[u8]) {
     let sets = String::from_utf8_lossy(parts.next().unwrap_or_default());
     let sets: Vec<String> = sets.lines().map(str::to_owned).collect();
     with_file(file, |path| {
-        drop(RunConfig::load(None, Some(path), &sets));
-        drop(RunConfig::load(Some("demo"), Some(path), &[]));
+        drop(RunConfig::load(None, None, Some(path), &sets));
+        drop(RunConfig::load(Some("demo"), None, Some(path), &[]));
     });
 }
 

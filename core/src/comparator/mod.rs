@@ -1,8 +1,14 @@
-//! Predictors that MagNet is compared with: simple enough that whoever does not beat them has learnt nothing.
+//! What MagNet is compared with: predictors so simple that whoever does not beat them has learnt nothing, and the models
+//! of other groups, each written from its paper.
+//!
+//! [`ComparatorModel`] puts them behind the same wall as MagNet, so that one command trains them on the same slides,
+//! genes and labels. All read the patches of the bins alone and predict the bins alone.
 
 mod image_statistics;
 mod mean;
+mod model;
 mod ridge;
+mod st_net;
 
 use thiserror::Error;
 
@@ -10,8 +16,10 @@ use crate::expression::Matrix;
 use crate::slide::SlideError;
 
 pub use image_statistics::{PATCH_STATISTICS, patch_statistics, patch_statistics_names, slide_statistics};
-pub use mean::TrainingMean;
-pub use ridge::Ridge;
+pub use mean::{MeanModel, TrainingMean};
+pub use model::ComparatorModel;
+pub use ridge::{RIDGE_PATCH_PX, Ridge, RidgeModel};
+pub use st_net::StNet;
 
 /// A way to learn labels from features.
 pub trait Comparator {

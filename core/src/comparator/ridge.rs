@@ -1,9 +1,124 @@
 //! Ridge regression on standardised features, in closed form.
 
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
 use nalgebra::{Cholesky, DMatrix};
 
+use super::image_statistics::{PATCH_STATISTICS, patch_statistics};
+use super::model::BinModel;
 use super::{Comparator, ComparatorError, Predictor, check_training, check_values};
+use crate::batch::MagNetBatch;
 use crate::expression::Matrix;
+use crate::model::{MagNetConfig, TrainingSet, TrainingSetError};
+
+/// Sides of the centred squares whose statistics are read, as parts of the patch: at 512 px, the three patches of the
+/// paper (512, 224 and 112 px).
+const CROPS: [f64; 3] = [1.0, 224.0 / 512.0, 112.0 / 512.0];
+
+/// Side of the patch that ridge reads, in pixels: enough for its texture, little enough for a batch of bins.
+pub const RIDGE_PATCH_PX: usize = 224;
+
+/// Number of statistics that ridge reads of a patch.
+const FEATURES: usize = CROPS.len() * PATCH_STATISTICS;
+
+/// Ridge regression on the statistics of a patch and of its centre, as a model.
+#[derive(Module, Debug)]
+pub struct RidgeModel {
+    /// `[F,G]`
+    weight: Param<Tensor<2>>,
+    /// `[G]`
+    bias: Param<Tensor<1>>,
+    #[module(skip)]
+    config: MagNetConfig,
+}
+
+impl RidgeModel {
+    pub(super) fn new(config: &MagNetConfig, device: &Device) -> Self {
+        let genes = config.genes;
+        Self {
+            weight: Param::from_tensor(Tensor::zeros([FEATURES, genes], device)).set_require_grad(false),
+            bias: Param::from_tensor(Tensor::zeros([genes], device)).set_require_grad(false),
+            config: config.clone(),
+        }
+    }
+
+    /// The model fitted to the set.
+    pub(super) fn with_training_set(self, set: &TrainingSet) -> Result<Self, TrainingSetError> {
+        let host = |tensor: &Tensor<2>| {
+            let [rows, cols] = tensor.dims();
+            let values = tensor.clone().try_into_vec_as::<f32>();
+            values.map(|values| Matrix { rows, cols, values }).map_err(|e| TrainingSetError(format!("{e:?}")))
+        };
+        let fitted = Ridge { penalty: self.config.comparator.penalty }
+            .learn(&host(&set.encoded)?, &host(&set.labels)?)
+            .map_err(|error| TrainingSetError(error.to_string()))?;
+        let (weight, bias) = fitted.linear_map();
+        let (rows, cols) = (FEATURES, bias.len());
+        let weight = TensorData::new(weight, [rows, cols]);
+        let bias = TensorData::new(bias, [cols]);
+        Ok(Self {
+            weight: self.weight.map(|old| Tensor::from_data(weight, &old.device())),
+            bias: self.bias.map(|old| Tensor::from_data(bias, &old.device())),
+            ..self
+        })
+    }
+}
+
+impl BinModel for RidgeModel {
+    fn config(&self) -> &MagNetConfig {
+        &self.config
+    }
+
+    /// Reads the patches back from the device, because the statistics are the host's.
+    fn encode(&self, patches: Tensor<4>) -> Tensor<2> {
+        let [count, _, side, width] = patches.dims();
+        let device = patches.device();
+        let pixels = patches.permute([0, 2, 3, 1]).into_data().convert::<f32>();
+        // A device that fails gives no pixels: zeros here, and an error from whoever reads what comes of them.
+        let pixels = pixels.try_into_vec::<f32>().unwrap_or_default();
+        let mut values = Vec::with_capacity(count * FEATURES);
+        for patch in pixels.chunks_exact((3 * side * width).max(1)) {
+            let rgb: Vec<u8> = patch.iter().map(|value| (value * 255.0).round() as u8).collect();
+            for part in CROPS {
+                let crop = centre(&rgb, side, ((side as f64 * part).round() as usize).max(1));
+                let own = patch_statistics(&crop.0, crop.1).unwrap_or([0.0; PATCH_STATISTICS]);
+                values.extend(own);
+            }
+        }
+        values.resize(count * FEATURES, 0.0);
+        Tensor::from_data(TensorData::new(values, [count, FEATURES]), &device)
+    }
+
+    fn width(&self) -> usize {
+        FEATURES
+    }
+
+    fn predict(&self, bins: Tensor<2>, _batch: &MagNetBatch) -> Tensor<2> {
+        bins.matmul(self.weight.val()) + self.bias.val().unsqueeze()
+    }
+
+    fn learns_by_steps(&self) -> bool {
+        false
+    }
+
+    fn wanted_training_bins(&self) -> usize {
+        usize::MAX
+    }
+}
+
+/// The centred square of `wanted` pixels (or one fewer, so that it has a centre in common) of a square RGB patch, and
+/// its side.
+fn centre(rgb: &[u8], side: usize, wanted: usize) -> (Vec<u8>, usize) {
+    let wanted = wanted.min(side);
+    let edge = (side - wanted) / 2;
+    let own = side - 2 * edge;
+    let mut crop = Vec::with_capacity(own * own * 3);
+    for row in edge..edge + own {
+        let start = (row * side + edge) * 3;
+        crop.extend_from_slice(rgb.get(start..start + own * 3).unwrap_or_default());
+    }
+    (crop, own)
+}
 
 /// Least squares with a penalty on the squared coefficients of the standardised features; the intercept is free.
 ///
@@ -29,6 +144,12 @@ impl Comparator for Ridge {
     }
 
     fn fit(&self, features: &Matrix, labels: &Matrix) -> Result<Box<dyn Predictor>, ComparatorError> {
+        Ok(Box::new(self.learn(features, labels)?))
+    }
+}
+
+impl Ridge {
+    fn learn(&self, features: &Matrix, labels: &Matrix) -> Result<FittedRidge, ComparatorError> {
         let penalty = self.penalty;
         if !(penalty.is_finite() && penalty > 0.0) {
             return Err(ComparatorError::Penalty { found: penalty });
@@ -59,7 +180,7 @@ impl Comparator for Ridge {
         } else {
             &transposed * solve(&standardized * &transposed, &centered)?
         };
-        Ok(Box::new(FittedRidge { scaling, coefficients, intercept }))
+        Ok(FittedRidge { scaling, coefficients, intercept })
     }
 }
 
@@ -70,6 +191,22 @@ struct FittedRidge {
     coefficients: DMatrix<f64>,
     /// `[G]`
     intercept: Vec<f64>,
+}
+
+impl FittedRidge {
+    /// The same as weights `[F,G]`, row-major, on features as they are, and a bias `[G]`.
+    fn linear_map(&self) -> (Vec<f32>, Vec<f32>) {
+        let Scaling { mean, inverse_sd } = &self.scaling;
+        let mut bias = self.intercept.clone();
+        let mut weight = Vec::with_capacity(self.coefficients.len());
+        for (row, (mean, inverse_sd)) in self.coefficients.row_iter().zip(mean.iter().zip(inverse_sd)) {
+            for (value, bias) in row.iter().zip(&mut bias) {
+                weight.push((value * inverse_sd) as f32);
+                *bias -= value * inverse_sd * mean;
+            }
+        }
+        (weight, bias.into_iter().map(|value| value as f32).collect())
+    }
 }
 
 impl Predictor for FittedRidge {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::SlideLayout;
+use crate::coordinates::SlideUm;
 use crate::level::PerLevel;
 use crate::neighbor_graph::NeighborTable;
 
@@ -29,6 +30,9 @@ pub struct Block {
     pub parent_spot: Vec<u32>,
     /// Local region index of each core bin's parent.
     pub parent_region: Vec<u32>,
+    /// Column and row of each local bin, counted from the block's left and upper edge in steps of its bins' pitch: the
+    /// median distance from a bin to its nearest neighbour.
+    pub places: Vec<[u32; 2]>,
 }
 
 impl Block {
@@ -51,10 +55,35 @@ impl Block {
             region_context: context(&bins, &layout.parent_region, &regions, &layout.graphs.region),
             parent_spot: parents(&layout.parent_spot, &spots),
             parent_region: parents(&layout.parent_region, &regions),
+            places: places(layout, &bins.nodes),
             core: PerLevel { bin: bins.core, spot: spots.core, region: regions.core },
             nodes: PerLevel { bin: bins.nodes, spot: spots.nodes, region: regions.nodes },
         }
     }
+}
+
+/// See [`Block::places`].
+fn places(layout: &SlideLayout, bins: &[u32]) -> Vec<[u32; 2]> {
+    let center =
+        |bin: u32| layout.centers.bin.get(bin as usize).copied().unwrap_or(SlideUm { x: 0.0, y: 0.0 });
+    let mut nearest: Vec<f64> = bins
+        .iter()
+        .filter_map(|&bin| {
+            let own = center(bin);
+            let distance = |other: u32| {
+                let other = center(other);
+                ((other.x - own.x).powi(2) + (other.y - own.y).powi(2)).sqrt()
+            };
+            layout.graphs.bin.neighbors(bin as usize).map(distance).min_by(f64::total_cmp)
+        })
+        .filter(|&distance| distance > 0.0)
+        .collect();
+    nearest.sort_unstable_by(f64::total_cmp);
+    let pitch = nearest.get(nearest.len() / 2).copied().unwrap_or(1.0);
+    let edge = |of: fn(SlideUm) -> f64| bins.iter().map(|&bin| of(center(bin))).fold(f64::INFINITY, f64::min);
+    let (left, top) = (edge(|at| at.x), edge(|at| at.y));
+    let step = |at: f64, from: f64| ((at - from) / pitch).round() as u32;
+    bins.iter().map(|&bin| [step(center(bin).x, left), step(center(bin).y, top)]).collect()
 }
 
 /// The nodes of one level in a block and where each of them stands.
@@ -167,7 +196,6 @@ fn context(bins: &LocalNodes, parents: &[u32], tiles: &LocalNodes, graph: &Neigh
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinates::SlideUm;
     use crate::level::{Level, LevelGeometry};
     use proptest::prelude::*;
 

@@ -9,7 +9,10 @@ use super::{
     WeightMap, WeightsError,
 };
 use crate::batch::{LevelInput, MagNetBatch};
+#[cfg(feature = "comparators")]
+use crate::comparator::ComparatorModel;
 use crate::level::{Level, PerLevel};
+use crate::loss::{HybridLoss, LossError, hybrid_loss};
 
 /// A model that predicts expression from a block of a slide.
 ///
@@ -42,7 +45,55 @@ pub trait ExpressionModel {
     /// # Shapes
     /// - output: `[G]` each
     fn gene_statistics(&self) -> PerLevel<GeneStatistics>;
+
+    /// What training minimises on a batch: the hybrid loss of the predictions, where a model has no objective of its
+    /// own.
+    ///
+    /// # Shapes
+    /// - output: `[1]` each
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and a batch without labels.
+    fn objective(&self, batch: &MagNetBatch) -> Result<HybridLoss, ObjectiveError> {
+        let predictions = self.forward(batch)?;
+        Ok(hybrid_loss(&self.config().loss, &predictions, batch, &self.gene_statistics())?)
+    }
+
+    /// Whether steps along the gradient teach the model anything.
+    fn learns_by_steps(&self) -> bool {
+        true
+    }
+
+    /// How many bins of the training slides [`Model::with_training_set`] wants, at most; 0 where it wants none.
+    fn wanted_training_bins(&self) -> usize {
+        0
+    }
 }
+
+/// Bins of the training slides, for what is learnt from all of them at once.
+#[derive(Debug, Clone)]
+pub struct TrainingSet {
+    /// `[M,D]` what [`ExpressionModel::encode`] makes of them.
+    pub encoded: Tensor<2>,
+    /// `[M,G]` their labels.
+    pub labels: Tensor<2>,
+}
+
+/// Why there is no objective for a batch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectiveError {
+    /// A batch that the model cannot read.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// Labels that do not fit the predictions.
+    #[error(transparent)]
+    Loss(#[from] LossError),
+}
+
+/// Why nothing could be learnt from a training set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("training set: {0}")]
+pub struct TrainingSetError(pub String);
 
 impl ExpressionModel for MagNet {
     fn config(&self) -> &MagNetConfig {
@@ -70,18 +121,30 @@ pub enum Model {
     Figure2(MagNet),
     /// The released code.
     Published(Published),
+    /// A model that MagNet is compared with.
+    #[cfg(feature = "comparators")]
+    Comparator(ComparatorModel),
 }
 
 impl MagNetConfig {
     /// Builds the model that `architecture` names. Parameters are drawn as in [`MagNetConfig::init`].
     ///
     /// # Errors
-    /// The first field that no model can be built with.
+    /// The first field that no model can be built with, or an architecture that is not in this build: those that MagNet
+    /// is compared with need the feature `comparators`.
     pub fn build(&self, device: &Device) -> Result<Model, ConfigError> {
-        Ok(match self.architecture {
-            Architecture::Figure2 => Model::Figure2(self.init(device)?),
-            Architecture::Published => Model::Published(Published::new(self, device)?),
-        })
+        match self.architecture {
+            Architecture::Figure2 => Ok(Model::Figure2(self.init(device)?)),
+            Architecture::Published => Ok(Model::Published(Published::new(self, device)?)),
+            #[cfg(feature = "comparators")]
+            _ => Ok(Model::Comparator(ComparatorModel::new(self, device)?)),
+            #[cfg(not(feature = "comparators"))]
+            other => Err(ConfigError {
+                field: "architecture".into(),
+                expected: "`figure2` or `published`: this program holds no other".into(),
+                found: format!("`{}`", other.name()),
+            }),
+        }
     }
 }
 
@@ -95,6 +158,8 @@ impl Model {
         match self {
             Model::Figure2(model) => model,
             Model::Published(model) => model,
+            #[cfg(feature = "comparators")]
+            Model::Comparator(model) => model,
         }
     }
 
@@ -109,7 +174,23 @@ impl Model {
         Ok(match self {
             Model::Figure2(model) => Model::Figure2(model.with_gene_statistics(statistics)?),
             published @ Model::Published(_) => published,
+            #[cfg(feature = "comparators")]
+            Model::Comparator(model) => Model::Comparator(model.with_gene_statistics(statistics)?),
         })
+    }
+
+    /// The model with what it learns from all training bins at once; a model that wants none is unchanged.
+    ///
+    /// # Errors
+    /// When the set does not fit the model or cannot be learnt from.
+    pub fn with_training_set(self, set: &TrainingSet) -> Result<Self, TrainingSetError> {
+        #[cfg(not(feature = "comparators"))]
+        let _ = set;
+        match self {
+            #[cfg(feature = "comparators")]
+            Model::Comparator(model) => Ok(Model::Comparator(model.with_training_set(set)?)),
+            other => Ok(other),
+        }
     }
 
     /// The model with its patch encoder's ResNet taken from a torchvision file, as a start for training.
@@ -120,6 +201,8 @@ impl Model {
         Ok(match self {
             Model::Figure2(model) => Model::Figure2(model.with_pretrained_encoder(weights)?),
             Model::Published(model) => Model::Published(model.with_pretrained_encoder(weights)?),
+            #[cfg(feature = "comparators")]
+            Model::Comparator(model) => Model::Comparator(model.with_pretrained_encoder(weights)?),
         })
     }
 }
@@ -139,5 +222,17 @@ impl ExpressionModel for Model {
 
     fn gene_statistics(&self) -> PerLevel<GeneStatistics> {
         self.inner().gene_statistics()
+    }
+
+    fn objective(&self, batch: &MagNetBatch) -> Result<HybridLoss, ObjectiveError> {
+        self.inner().objective(batch)
+    }
+
+    fn learns_by_steps(&self) -> bool {
+        self.inner().learns_by_steps()
+    }
+
+    fn wanted_training_bins(&self) -> usize {
+        self.inner().wanted_training_bins()
     }
 }

@@ -37,6 +37,8 @@ pub struct MagNetConfig {
     pub head_dropout: f64,
     /// The hybrid loss.
     pub loss: LossConfig,
+    /// What only models read that MagNet is compared with.
+    pub comparator: ComparatorConfig,
 }
 
 impl Default for MagNetConfig {
@@ -61,6 +63,7 @@ impl Default for MagNetConfig {
             depth: DepthConfig::default(),
             head_dropout: 0.0,
             loss: LossConfig::default(),
+            comparator: ComparatorConfig::default(),
         }
     }
 }
@@ -75,6 +78,61 @@ pub enum Architecture {
     /// The authors' released code as it runs, so that weights trained with it give the same numbers. It reads `width`,
     /// `genes`, `graph.layers` (its parallel maps) and `depth` (its transformer); see [`super::Published`].
     Published,
+    /// The training mean of every gene.
+    Mean,
+    /// Ridge regression on colour and texture statistics of the patch.
+    Ridge,
+    /// ST-Net (He et al. 2020): a convolutional network and a linear map.
+    StNet,
+}
+
+impl Architecture {
+    /// Every model, MagNet first.
+    pub const ALL: [Architecture; 5] = [
+        Architecture::Figure2,
+        Architecture::Published,
+        Architecture::Mean,
+        Architecture::Ridge,
+        Architecture::StNet,
+    ];
+
+    /// The name in configurations and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Architecture::Figure2 => "figure2",
+            Architecture::Published => "published",
+            Architecture::Mean => "mean",
+            Architecture::Ridge => "ridge",
+            Architecture::StNet => "stnet",
+        }
+    }
+
+    /// Whether it is a model that MagNet is compared with: it reads bins alone and predicts bins alone.
+    pub fn is_comparator(self) -> bool {
+        !matches!(self, Architecture::Figure2 | Architecture::Published)
+    }
+}
+
+/// What only the models read that MagNet is compared with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ComparatorConfig {
+    /// Ridge: penalty on the squared coefficients of the standardised features.
+    pub penalty: f64,
+    /// BLEEP: most training bins that are kept to retrieve from.
+    pub references: usize,
+    /// BLEEP: training bins whose expression is averaged.
+    pub nearest: usize,
+    /// BLEEP: what similarities are divided by before the softmax.
+    pub temperature: f64,
+}
+
+impl Default for ComparatorConfig {
+    /// A penalty that suits some 70 image statistics of several hundred spots; 50 neighbours and temperature 1, as
+    /// BLEEP was published.
+    fn default() -> Self {
+        Self { penalty: 300.0, references: 8192, nearest: 50, temperature: 1.0 }
+    }
 }
 
 /// Depth of a ResNet (He et al. 2016).

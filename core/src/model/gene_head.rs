@@ -4,13 +4,13 @@ use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// LayerNorm → dropout → linear → each gene's own scale and shift.
+/// LayerNorm (where there is one) → dropout → linear → each gene's own scale and shift.
 ///
 /// Scale and shift hold the standard deviation and mean of each gene's training labels, so that the linear map works
 /// in units in which every gene is alike. They are saved with the weights and never trained.
 #[derive(Module, Debug)]
 pub struct GeneHead {
-    norm: LayerNorm,
+    norm: Option<LayerNorm>,
     dropout: Dropout,
     linear: Linear,
     /// `[G]`
@@ -32,12 +32,18 @@ impl GeneHead {
     /// Builds a head for vectors of width `width` and `genes` genes, with shift 0 and scale 1.
     pub fn new(width: usize, genes: usize, dropout: f64, device: &Device) -> Self {
         Self {
-            norm: LayerNormConfig::new(width).init(device),
+            norm: Some(LayerNormConfig::new(width).init(device)),
             dropout: DropoutConfig::new(dropout).init(),
             linear: LinearConfig::new(width, genes).init(device),
             shift: Param::from_tensor(Tensor::zeros([genes], device)).set_require_grad(false),
             scale: Param::from_tensor(Tensor::ones([genes], device)).set_require_grad(false),
         }
+    }
+
+    /// A head without LayerNorm and dropout: the linear map alone.
+    #[cfg(feature = "comparators")]
+    pub fn linear(width: usize, genes: usize, device: &Device) -> Self {
+        Self { norm: None, ..Self::new(width, genes, 0.0, device) }
     }
 
     /// Expression in label units.
@@ -46,7 +52,11 @@ impl GeneHead {
     /// - `nodes`: `[N,D]`
     /// - output: `[N,G]`
     pub fn forward(&self, nodes: Tensor<2>) -> Tensor<2> {
-        let standardized = self.linear.forward(self.dropout.forward(self.norm.forward(nodes)));
+        let nodes = match &self.norm {
+            Some(norm) => norm.forward(nodes),
+            None => nodes,
+        };
+        let standardized = self.linear.forward(self.dropout.forward(nodes));
         standardized * self.scale.val().unsqueeze() + self.shift.val().unsqueeze()
     }
 
@@ -59,7 +69,7 @@ impl GeneHead {
     }
 
     /// The head with these statistics, `G` values each; the caller has checked them.
-    pub(super) fn with_statistics(mut self, mean: &[f32], sd: &[f32]) -> Self {
+    pub(crate) fn with_statistics(mut self, mean: &[f32], sd: &[f32]) -> Self {
         let replace = |param: Param<Tensor<1>>, values: &[f32]| {
             param
                 .map(|old| Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &old.device()))

@@ -28,11 +28,11 @@ use burn::module::{Module, ModuleDisplay};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-pub use architecture::{ExpressionModel, Model};
+pub use architecture::{ExpressionModel, Model, ObjectiveError, TrainingSet, TrainingSetError};
 pub use check::BatchError;
 pub use config::{
-    Architecture, ConsistencyTarget, CrossLevelConfig, DepthConfig, GraphAttentionKind, GraphConfig,
-    LossConfig, LossUnits, MagNetConfig, PatchEncoderConfig, Pooling, ResNetDepth, WideFeatures,
+    Architecture, ComparatorConfig, ConsistencyTarget, CrossLevelConfig, DepthConfig, GraphAttentionKind,
+    GraphConfig, LossConfig, LossUnits, MagNetConfig, PatchEncoderConfig, Pooling, ResNetDepth, WideFeatures,
 };
 pub use cross_level_attention::CrossLevelAttention;
 pub use depth_transformer::DepthTransformer;
@@ -162,8 +162,8 @@ impl MagNetConfig {
     pub fn halo_hops(&self) -> usize {
         match self.architecture {
             Architecture::Figure2 => self.graph.layers,
-            // The released code's graph ends at the batch.
-            Architecture::Published => 0,
+            // The released code's graph ends at the batch, and comparators have none that goes beyond it.
+            _ => 0,
         }
     }
 
@@ -295,29 +295,10 @@ impl MagNet {
         mut self,
         statistics: &PerLevel<(Vec<f32>, Vec<f32>)>,
     ) -> Result<Self, StatisticsError> {
-        let genes = self.config.genes;
         for &level in self.config.predicted_levels() {
-            let (mean, sd) = statistics.get(level);
-            let refuse = |field, expected: String, found: String| {
-                Err(StatisticsError { level, field, expected, found })
-            };
-            for (field, values) in [("mean", mean), ("sd", sd)] {
-                if values.len() != genes {
-                    return refuse(field, format!("{genes} genes"), values.len().to_string());
-                }
-                if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                    return refuse(field, "finite values".to_owned(), value.to_string());
-                }
-            }
-            if let Some(value) = sd.iter().find(|&&value| value < 0.0) {
-                return refuse("sd", "values of at least 0".to_owned(), value.to_string());
-            }
+            check_statistics(level, self.config.genes, statistics.get(level))?;
         }
-        let place = |level: Level, head: GeneHead| {
-            let (mean, sd) = statistics.get(level);
-            let sd: Vec<f32> = sd.iter().map(|&sd| if sd < LEAST_SD { 1.0 } else { sd }).collect();
-            head.with_statistics(mean, &sd)
-        };
+        let place = |level: Level, head: GeneHead| standardized(head, statistics.get(level));
         self.gene_head = LevelModules {
             bin: place(Level::Bin, self.gene_head.bin),
             spot: self.gene_head.spot.map(|head| place(Level::Spot, head)),
@@ -371,6 +352,34 @@ impl MagNet {
             None => mean_over_tokens(tokens),
         }
     }
+}
+
+/// Refuses statistics that a model of `genes` genes cannot hold.
+pub(crate) fn check_statistics(
+    level: Level,
+    genes: usize,
+    (mean, sd): &(Vec<f32>, Vec<f32>),
+) -> Result<(), StatisticsError> {
+    let refuse =
+        |field, expected: String, found: String| Err(StatisticsError { level, field, expected, found });
+    for (field, values) in [("mean", mean), ("sd", sd)] {
+        if values.len() != genes {
+            return refuse(field, format!("{genes} genes"), values.len().to_string());
+        }
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return refuse(field, "finite values".to_owned(), value.to_string());
+        }
+    }
+    match sd.iter().find(|&&value| value < 0.0) {
+        Some(value) => refuse("sd", "values of at least 0".to_owned(), value.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// The head with statistics that have been checked; a gene that does not vary is left unscaled.
+pub(crate) fn standardized(head: GeneHead, (mean, sd): &(Vec<f32>, Vec<f32>)) -> GeneHead {
+    let sd: Vec<f32> = sd.iter().map(|&sd| if sd < LEAST_SD { 1.0 } else { sd }).collect();
+    head.with_statistics(mean, &sd)
 }
 
 /// A level's vectors before any mixing; see [`MagNet::encode`].

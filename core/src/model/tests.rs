@@ -125,6 +125,7 @@ impl Selection {
             region_context: context(Level::Region, 3),
             parent_spot: indices(&parents(Level::Spot, 2), device),
             parent_region: indices(&parents(Level::Region, 3), device),
+            places: Tensor::zeros([self.nodes.bin.len(), 2], device),
             core: self.core,
             spot_mean: mean(Level::Spot, 2),
             region_mean: mean(Level::Region, 3),

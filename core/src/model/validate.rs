@@ -24,6 +24,7 @@ const MAX_HEADS: usize = 256;
 const MAX_NEIGHBORS: usize = 256;
 const MAX_FEATURES: usize = 1 << 20;
 const MAX_PATCH_PX: usize = 4096;
+const MAX_REFERENCES: usize = 1 << 20;
 
 impl MagNetConfig {
     /// Checks every field that the model is built from.
@@ -60,6 +61,15 @@ impl MagNetConfig {
 
         if self.architecture == Architecture::Published {
             self.validate_published()?;
+        }
+        let comparator = &self.comparator;
+        positive("comparator.penalty", comparator.penalty, f64::MAX)?;
+        whole("comparator.references", comparator.references, 1, MAX_REFERENCES)?;
+        whole("comparator.nearest", comparator.nearest, 1, MAX_REFERENCES)?;
+        positive("comparator.temperature", comparator.temperature, f64::MAX)?;
+        if self.architecture.is_comparator() && self.wide_levels {
+            let expected = format!("false, for architecture `{}`", self.architecture.name());
+            return Err(refuse("wide_levels", expected, true));
         }
 
         let loss = &self.loss;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::PRESETS;
+use crate::config::{MODELS, PRESETS};
 use crate::device::DeviceRequest;
 
 pub use evaluate::{BaselineArgs, EvaluateArgs};
@@ -65,6 +65,11 @@ fn size_px(text: &str) -> Result<(u32, u32), String> {
 /// The presets as `--help` lists them.
 fn preset_names() -> PossibleValuesParser {
     PossibleValuesParser::new(PRESETS.map(|(name, what)| PossibleValue::new(name).help(what)))
+}
+
+/// The models as `--help` lists them.
+fn model_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(MODELS.map(|(name, what)| PossibleValue::new(name).help(what)))
 }
 
 /// How every command talks.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DeviceArgs, name, preset_names};
+use super::{DeviceArgs, model_names, name, preset_names};
 
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
@@ -24,6 +24,9 @@ pub struct TrainArgs {
     /// Named configuration to start from; `paper` where none is named
     #[arg(long, value_name = "NAME", value_parser = preset_names())]
     pub preset: Option<String>,
+    /// Model to train with the preset's data, labels and schedule
+    #[arg(long, value_name = "NAME", value_parser = model_names())]
+    pub model: Option<String>,
     /// Configuration file; its keys override the preset's
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,

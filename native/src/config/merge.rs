@@ -17,7 +17,12 @@ const DERIVED: [(&str, &str); 2] = [
 /// Tables whose keys depend on the value of one of them.
 const TAG: &str = "kind";
 
-pub(super) fn load(preset: Option<&str>, file: Option<&Path>, set: &[String]) -> anyhow::Result<RunConfig> {
+pub(super) fn load(
+    preset: Option<&str>,
+    model: Option<&str>,
+    file: Option<&Path>,
+    set: &[String],
+) -> anyhow::Result<RunConfig> {
     let from_file = match file {
         Some(path) => Some((path, read(path)?)),
         None => None,
@@ -33,7 +38,10 @@ pub(super) fn load(preset: Option<&str>, file: Option<&Path>, set: &[String]) ->
         None => None,
     };
     let name = preset.or(named_in_file.as_deref()).unwrap_or(presets::DEFAULT);
-    let config = presets::by_name(name)?;
+    let config = match model {
+        Some(model) => presets::by_name(name)?.with_model(model)?,
+        None => presets::by_name(name)?,
+    };
     let mut table = table_of(&config)?;
     remove_derived(&mut table);
 

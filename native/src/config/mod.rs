@@ -4,6 +4,7 @@
 //! have is refused with the nearest one that it has.
 
 mod merge;
+mod models;
 mod presets;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::InputError;
 
+pub use models::{MODELS, model_name};
 pub use presets::{PRESETS, presets_for_bins};
 
 /// Everything that decides a run besides the data and the device.
@@ -201,14 +203,19 @@ impl RunConfig {
         presets::by_name(name)
     }
 
-    /// The preset (named on the command line, else by the file's key `preset`, else `paper`), then the file's keys,
-    /// then each `key=value` in turn.
+    /// The preset (named on the command line, else by the file's key `preset`, else `paper`), made one for `model` where
+    /// that is named ([`RunConfig::with_model`]), then the file's keys, then each `key=value` in turn.
     ///
     /// # Errors
-    /// An unreadable file, an unknown key or preset, a value of a wrong type or out of range; each names the file or
-    /// flag, the key, what was expected and what was found.
-    pub fn load(preset: Option<&str>, file: Option<&Path>, set: &[String]) -> anyhow::Result<Self> {
-        merge::load(preset, file, set)
+    /// An unreadable file, an unknown key, preset or model, a value of a wrong type or out of range; each names the file
+    /// or flag, the key, what was expected and what was found.
+    pub fn load(
+        preset: Option<&str>,
+        model: Option<&str>,
+        file: Option<&Path>,
+        set: &[String],
+    ) -> anyhow::Result<Self> {
+        merge::load(preset, model, file, set)
     }
 
     /// The configuration as a file that [`RunConfig::load`] reads.

@@ -2,7 +2,7 @@ use super::*;
 
 fn load(set: &[&str]) -> anyhow::Result<RunConfig> {
     let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
-    RunConfig::load(Some("st-small"), None, &set)
+    RunConfig::load(Some("st-small"), None, None, &set)
 }
 
 fn refused(set: &[&str]) -> String {
@@ -18,7 +18,7 @@ fn every_preset_is_valid_and_survives_its_own_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, config.to_toml().unwrap()).unwrap();
-        let read = RunConfig::load(None, Some(&path), &[]).unwrap();
+        let read = RunConfig::load(None, None, Some(&path), &[]).unwrap();
         assert_eq!(read.to_toml().unwrap(), config.to_toml().unwrap());
         assert_eq!(read.digest().unwrap(), config.digest().unwrap());
         assert_eq!(read.model.genes, read.data.genes);
@@ -42,11 +42,11 @@ fn later_layers_override_earlier_ones() {
     let path = folder.path().join("c.toml");
     std::fs::write(&path, "preset = \"demo\"\n[train]\nepochs = 3\nlearning_rate = 1\n").unwrap();
     let set = ["train.epochs=4".to_string(), "data.gene_selection=most_variable".to_string()];
-    let config = RunConfig::load(None, Some(&path), &set).unwrap();
+    let config = RunConfig::load(None, None, Some(&path), &set).unwrap();
     assert_eq!(config.preset, "demo");
     assert_eq!((config.train.epochs, config.train.learning_rate), (4, 1.0));
     assert_eq!(config.data.gene_selection, GeneSelection::MostVariable);
-    let other = RunConfig::load(Some("st-small"), Some(&path), &set).unwrap();
+    let other = RunConfig::load(Some("st-small"), None, Some(&path), &set).unwrap();
     assert_eq!(other.preset, "st-small");
 }
 
@@ -109,8 +109,8 @@ fn a_file_that_is_not_toml_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken.toml");
     std::fs::write(&path, "[train\n").unwrap();
-    let message = RunConfig::load(None, Some(&path), &[]).unwrap_err().to_string();
+    let message = RunConfig::load(None, None, Some(&path), &[]).unwrap_err().to_string();
     assert!(message.contains("broken.toml") && message.contains("TOML"), "{message}");
-    let missing = RunConfig::load(None, Some(&folder.path().join("none.toml")), &[]).unwrap_err();
+    let missing = RunConfig::load(None, None, Some(&folder.path().join("none.toml")), &[]).unwrap_err();
     assert!(missing.to_string().contains("none.toml"));
 }

@@ -69,7 +69,7 @@ pub fn options_from<'a>(
 /// without naming a configuration goes on with its own.
 fn config_from(args: &TrainArgs) -> Result<RunConfig> {
     let own = args.out.join("config.toml");
-    let names_none = args.preset.is_none() && args.config.is_none();
+    let names_none = args.preset.is_none() && args.config.is_none() && args.model.is_none();
     let file = match &args.config {
         Some(file) => Some(file.as_path()),
         None if args.resume && names_none && own.is_file() => Some(own.as_path()),
@@ -93,7 +93,7 @@ fn config_from(args: &TrainArgs) -> Result<RunConfig> {
             }
         }
     }
-    let config = RunConfig::load(args.preset.as_deref(), file, &set)?;
+    let config = RunConfig::load(args.preset.as_deref(), args.model.as_deref(), file, &set)?;
     if config.needs_encoder() && args.encoder.is_none() && args.features.is_none() {
         let expected = "--encoder FILE or --features DIR, which this preset is made for";
         return Err(InputError::in_flag("--preset", &config.preset, expected, "neither").into());

@@ -14,6 +14,7 @@ mod plan;
 pub mod schedule;
 mod setup;
 mod trainer;
+mod training_set;
 pub mod validate;
 
 use std::path::PathBuf;

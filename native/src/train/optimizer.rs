@@ -280,7 +280,7 @@ mod tests {
 
     fn config(set: &[&str]) -> TrainConfig {
         let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
-        RunConfig::load(Some("paper"), None, &set).unwrap().train
+        RunConfig::load(Some("paper"), None, None, &set).unwrap().train
     }
 
     fn linear(device: &Device) -> Linear {

@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
+use magnet_core::ExpressionModel;
 use magnet_core::level::PerLevel;
 use serde::Serialize;
 
 use super::TrainOptions;
 use super::batches::{Augmentation, PreparedBlock, epoch_blocks};
 use super::data::{LevelSource, TrainingSlide};
+use super::loss_terms::LossTerms;
 use super::optimizer::Updater;
 use super::setup::{Setup, for_values};
 use super::trainer::{initial_model, step};
@@ -73,7 +75,7 @@ pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
     let parameters = model.num_params();
 
     let blocks = epoch_blocks(&setup.training, config.batch_bins, setup.model.halo_hops(), config.seed, 0);
-    let steps_per_epoch = blocks.len();
+    let steps_per_epoch = if model.learns_by_steps() { blocks.len() } else { 0 };
     let largest_batch = PerLevel::from_fn(|level| {
         blocks.iter().map(|(_, block)| block.nodes.get(level).len()).max().unwrap_or_default()
     });
@@ -81,8 +83,10 @@ pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
     let augmentation = Augmentation::new(config.augmentation, config.seed, 0, 0);
     let started = Instant::now();
     let prepared = PreparedBlock::read(&setup.training, slide, block, Some(augmentation))?;
-    let (_, terms) =
-        step(model, &mut Updater::new(config), config.learning_rate, &prepared, &setup, &device)?;
+    let terms = match model.learns_by_steps() {
+        true => step(model, &mut Updater::new(config), config.learning_rate, &prepared, &setup, &device)?.1,
+        false => LossTerms::read(&model.objective(&prepared.to_batch(&setup.training, &device)?)?)?,
+    };
     let step_seconds = started.elapsed().as_secs_f64();
 
     let copies = match config.optimizer {

@@ -99,6 +99,8 @@ impl Setup {
         let mut wide = Wide::open(options)?;
         let mut model = options.config.model.clone();
         model.genes = panel.len();
+        let bins: usize = training.iter().map(|slide| slide.centers_px.len()).sum();
+        model.comparator.references = model.comparator.references.min(bins.max(1));
         model.wide_features = wide.kind(&training)?;
         model.validate().context("configuration")?;
 

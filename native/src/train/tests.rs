@@ -73,7 +73,7 @@ fn config(set: &[&str]) -> RunConfig {
         "model.levels.region={tile_um=128, patch_um=128, patch_px=8}",
     ];
     let set: Vec<String> = tiny.iter().chain(set).map(|s| s.to_string()).collect();
-    RunConfig::load(Some("demo"), None, &set).unwrap()
+    RunConfig::load(Some("demo"), None, None, &set).unwrap()
 }
 
 fn never(_: usize) -> bool {

@@ -8,7 +8,6 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use indicatif::ProgressBar;
 use magnet_core::level::PerLevel;
-use magnet_core::loss::hybrid_loss;
 use magnet_core::model::ConfigError;
 use magnet_core::random::derived_seed;
 use magnet_core::weights::Weights;
@@ -21,6 +20,7 @@ use super::optimizer::Updater;
 use super::output::{EpochRow, RunFolder};
 use super::schedule::Schedule;
 use super::setup::Setup;
+use super::training_set::with_training_set;
 use super::validate::{Validation, bin_pcc_gene_mean, validate};
 use super::{TrainOptions, output};
 use crate::checkpoint::{self, Generation, Position, Progress};
@@ -105,8 +105,7 @@ pub fn step(
     device: &Device,
 ) -> Result<(Model, LossTerms)> {
     let batch = prepared.to_batch(&setup.training, device)?;
-    let predictions = model.forward(&batch)?;
-    let loss = hybrid_loss(&setup.model.loss, &predictions, &batch, &model.gene_statistics())?;
+    let loss = model.objective(&batch)?;
     let terms = LossTerms::read(&loss)?;
     let gradients = GradientsParams::from_grads(loss.total.backward(), &model);
     Ok((updater.step(rate, model, gradients), terms))
@@ -204,7 +203,10 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// See [`super::run`].
     pub fn train(mut self) -> Result<Trained> {
-        while self.position.epoch < self.config.epochs && !self.position.progress.finished {
+        while self.model.learns_by_steps()
+            && self.position.epoch < self.config.epochs
+            && !self.position.progress.finished
+        {
             let started = Instant::now();
             let seconds_before = self.position.seconds;
             self.run_epoch(started)?;
@@ -341,12 +343,20 @@ impl<'a> Trainer<'a> {
         self.folder.write_metrics(&self.rows)
     }
 
-    /// The weights that are validated and kept: the moving average where there is one.
+    /// The weights that are validated and kept: the moving average where there is one, and what the model learns from
+    /// all training bins at once.
     fn current_weights(&self) -> Result<Weights> {
-        Ok(match &self.average {
+        let weights = match &self.average {
             Some(average) => average.weights()?,
             None => Weights::of(&self.model)?,
-        })
+        };
+        if self.model.wanted_training_bins() == 0 {
+            return Ok(weights);
+        }
+        let model = weights.load_into(self.model.valid())?;
+        let (slides, config) = (&self.setup.training, self.config);
+        let device = &self.options.device;
+        Ok(Weights::of(&with_training_set(model, slides, config.batch_bins, config.seed, device)?)?)
     }
 
     fn validate(&self, weights: &Weights) -> Result<Validation> {
@@ -383,7 +393,7 @@ impl<'a> Trainer<'a> {
         Ok(Trained {
             weights,
             kept_epoch,
-            stopped_early: self.position.epoch < self.config.epochs,
+            stopped_early: self.position.progress.finished && self.position.epoch < self.config.epochs,
             position: self.position,
             validation: validation.filter(|_| !self.setup.validation.is_empty()),
             parameters: self.model.num_params(),
