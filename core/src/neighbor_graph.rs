@@ -4,8 +4,6 @@
 //! bins, but one far outlier makes its cells too coarse, and then the search is quadratic; halving by rank has no
 //! such case, not even for points that all coincide.
 
-use std::cmp::Ordering;
-
 use thiserror::Error;
 
 use crate::coordinates::SlideUm;
@@ -82,8 +80,9 @@ impl NeighborTable {
     /// The mutual `k`-nearest-neighbour graph: two points are neighbours when each is among the other's `k` nearest
     /// by Euclidean distance, the point itself excluded.
     ///
-    /// Ties are broken by index, rows are sorted by distance, then index. The table is symmetric and no row has more
-    /// than `k` entries. Time is `O(N log N)` for every arrangement of the points, memory `O(N·k)`.
+    /// Distances are compared in steps of 1/64 µm, so that what ties on a lattice ties in spite of rounding. Ties go to the
+    /// neighbour further up, then further left, then of the lower index: the graph does not depend on the order of the
+    /// points, unless some coincide. Rows are sorted alike. The table is symmetric and no row has more than `k` entries. Time is `O(N log N)` for every arrangement of the points, memory `O(N·k)`.
     ///
     /// # Errors
     /// When a coordinate is not finite, `k` is 0 or above [`MAX_NEIGHBORS`], or there are more points than `u32` can
@@ -141,16 +140,29 @@ impl NearestNeighbors {
     }
 }
 
-/// A point, or the best that a bucket can hold, ordered by squared distance and then by index.
-#[derive(Clone, Copy)]
+/// Steps per µm in which places are compared.
+const STEPS_PER_UM: f64 = 64.0;
+
+/// A point as seen from another, or the best that a bucket can hold, ordered by distance, then from top to bottom, from
+/// left to right, and by index. Distance and offset are in steps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    squared_distance: f64,
+    distance: u64,
+    down: i64,
+    right: i64,
     index: u32,
 }
 
 impl Candidate {
-    fn order(&self, other: &Self) -> Ordering {
-        self.squared_distance.total_cmp(&other.squared_distance).then(self.index.cmp(&other.index))
+    /// `right` and `down` are the smallest offsets in µm that the point can have, `squared` its least squared distance.
+    fn new(squared: f64, right: f64, down: f64, index: u32) -> Self {
+        let steps = |um: f64| (um * STEPS_PER_UM).round();
+        Self {
+            distance: steps(squared.sqrt()) as u64,
+            down: steps(down) as i64,
+            right: steps(right) as i64,
+            index,
+        }
     }
 }
 
@@ -219,7 +231,7 @@ impl<'a> BucketTree<'a> {
         let Node { min, max, lowest_index, .. } = &self.nodes[node];
         let dx = (min.x - from.x).max(from.x - max.x).max(0.0);
         let dy = (min.y - from.y).max(from.y - max.y).max(0.0);
-        Candidate { squared_distance: dx * dx + dy * dy, index: *lowest_index }
+        Candidate::new(dx * dx + dy * dy, min.x - from.x, min.y - from.y, *lowest_index)
     }
 
     /// Merges the points below `node` into `best`, the sorted list of the up to `wanted` nearest to point `own`.
@@ -230,17 +242,17 @@ impl<'a> BucketTree<'a> {
                 if index != own {
                     let point = self.points[index as usize];
                     let (dx, dy) = (point.x - from.x, point.y - from.y);
-                    insert(best, wanted, Candidate { squared_distance: dx * dx + dy * dy, index });
+                    insert(best, wanted, Candidate::new(dx * dx + dy * dy, dx, dy, index));
                 }
             }
             return;
         };
         let mut halves = [(low, self.bound(low, from)), (high, self.bound(high, from))];
-        if halves[1].1.order(&halves[0].1).is_lt() {
+        if halves[1].1 < halves[0].1 {
             halves.swap(0, 1);
         }
         for (child, bound) in halves {
-            let worse = |worst: &Candidate| bound.order(worst).is_gt();
+            let worse = |worst: &Candidate| bound > *worst;
             if best.len() < wanted || !best.last().is_some_and(worse) {
                 self.nearest(child, own, wanted, best);
             }
@@ -250,10 +262,10 @@ impl<'a> BucketTree<'a> {
 
 /// Puts `candidate` into its place in the sorted list `best`, which keeps at most `wanted`.
 fn insert(best: &mut Vec<Candidate>, wanted: usize, candidate: Candidate) {
-    if best.len() == wanted && best.last().is_some_and(|worst| candidate.order(worst).is_gt()) {
+    if best.len() == wanted && best.last().is_some_and(|worst| candidate > *worst) {
         return;
     }
-    let place = best.partition_point(|held| held.order(&candidate).is_lt());
+    let place = best.partition_point(|held| *held < candidate);
     best.insert(place, candidate);
     best.truncate(wanted);
 }
@@ -272,11 +284,11 @@ mod tests {
         let nearest: Vec<Vec<u32>> = (0..points.len())
             .map(|i| {
                 let mut others: Vec<usize> = (0..points.len()).filter(|&j| j != i).collect();
-                let distance = |j: usize| {
+                let steps = |um: f64| (um * 64.0).round() as i64;
+                others.sort_by_key(|&j| {
                     let (dx, dy) = (points[j].x - points[i].x, points[j].y - points[i].y);
-                    dx * dx + dy * dy
-                };
-                others.sort_by(|&a, &b| distance(a).total_cmp(&distance(b)).then(a.cmp(&b)));
+                    (steps((dx * dx + dy * dy).sqrt()), steps(dy), steps(dx), j)
+                });
                 others.into_iter().take(k).map(|j| j as u32).collect()
             })
             .collect();
@@ -330,6 +342,29 @@ mod tests {
                 NeighborTable::mutual_knn(&at(dx, dy), 5).unwrap()
             );
         }
+    }
+
+    /// A hexagonal array as Visium's, where the second ring of neighbours ties and rounding differs from place to place.
+    #[test]
+    fn the_graph_of_an_array_does_not_depend_on_the_order_of_its_points() {
+        let array: Vec<SlideUm> = (0..400)
+            .map(|i| {
+                let (row, col) = (i / 20, i % 20);
+                let x = f64::from(2 * col + row % 2) * 50.0 + 1234.567;
+                SlideUm { x, y: f64::from(row) * 50.0 * 3.0_f64.sqrt() + 0.1 }
+            })
+            .collect();
+        // 147 has no factor in common with 400, so that this is a permutation.
+        let order: Vec<usize> = (0..array.len()).map(|i| i * 147 % array.len()).collect();
+        let turned: Vec<SlideUm> = order.iter().map(|&i| array[i]).collect();
+        let (table, turned) =
+            [&array, &turned].map(|points| NeighborTable::mutual_knn(points, 8).unwrap()).into();
+        for (row, &own) in order.iter().enumerate() {
+            let back: Vec<u32> = turned.neighbors(row).map(|other| order[other as usize] as u32).collect();
+            assert_eq!(back, table.neighbors(own).collect::<Vec<_>>());
+        }
+        // Six at one step; of the ring behind them, which ties, nobody is mutual.
+        assert_eq!(table.neighbors(210).count(), 6);
     }
 
     #[test]
