@@ -28,7 +28,6 @@ fn run(command: &Command, console: &Console) -> anyhow::Result<()> {
         Command::Prepare(command) => prepare::run(command, console),
         Command::Train(args) => train::command(args, console),
         Command::Evaluate(args) => evaluate::run(args, console),
-        Command::Baseline(args) => evaluate::baseline::run(args, console),
         Command::Predict(args) => predict::run(args, console),
         Command::Import(args) => exchange::import(args, console),
         Command::Export(args) => exchange::export(args, console),

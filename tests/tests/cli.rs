@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use magnet_tests::{command, run, run_line};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 14] = [
     "demo",
     "synthesize",
     "prepare",
@@ -18,7 +18,6 @@ const COMMANDS: [&str; 15] = [
     "prepare auto",
     "train",
     "evaluate",
-    "baseline",
     "predict",
     "doctor",
     "completions",

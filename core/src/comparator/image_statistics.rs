@@ -1,9 +1,6 @@
 //! Colour and texture of a patch in a few numbers: features for ridge regression.
 
 use super::ComparatorError;
-use crate::coordinates::{SlidePx, SlideUm, px_from_um};
-use crate::expression::Matrix;
-use crate::slide::PatchReader;
 
 /// Quantiles of each channel.
 const QUANTILES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
@@ -13,9 +10,6 @@ const PER_CHANNEL: usize = 2 + QUANTILES.len();
 
 /// Numbers per patch: those of three channels, and mean and standard deviation of the gradient's magnitude.
 pub const PATCH_STATISTICS: usize = 3 * PER_CHANNEL + 2;
-
-/// Wider patches are read smaller, so that no side can ask for unbounded memory.
-const MAX_SIDE_PX: usize = 2048;
 
 /// Mean, standard deviation and five quantiles (5, 25, 50, 75, 95 %) of each channel, and mean and standard deviation
 /// of the magnitude of the grey image's gradient, of one patch. Channels are in 0..1, the gradient is per pixel.
@@ -49,39 +43,6 @@ pub fn patch_statistics(rgb: &[u8], side_px: usize) -> Result<[f32; PATCH_STATIS
     statistics[PATCH_STATISTICS - 2] = mean;
     statistics[PATCH_STATISTICS - 1] = sd;
     Ok(statistics)
-}
-
-/// The statistics of square patches of `sides_um` around each of `centers_um`: one row per centre, with the statistics
-/// of its patches one after the other.
-///
-/// Patches are read at the slide's own pixel size on whole pixels, because interpolation would flatten the gradient.
-/// For the same reason slides that are compared should have one pixel size.
-///
-/// # Errors
-/// When a patch cannot be read.
-pub fn slide_statistics(
-    slide: &dyn PatchReader,
-    centers_um: &[SlideUm],
-    sides_um: &[f64],
-) -> Result<Matrix, ComparatorError> {
-    let um_per_px = slide.um_per_px();
-    let cols = sides_um.len() * PATCH_STATISTICS;
-    let mut values = Vec::with_capacity(centers_um.len() * cols);
-    let mut patch = Vec::new();
-    for &center_um in centers_um {
-        let center = px_from_um(center_um, um_per_px);
-        for side_um in sides_um {
-            let side = (side_um / um_per_px).round().max(1.0);
-            // The edges of the patch on whole pixels.
-            let aligned = |place: f64| (place - side / 2.0).round() + side / 2.0;
-            let center = SlidePx { x: aligned(center.x), y: aligned(center.y) };
-            let side_px = (side as usize).min(MAX_SIDE_PX);
-            patch.resize(side_px * side_px * 3, 0);
-            slide.read_patch(center, side * um_per_px, side_px, &mut patch)?;
-            values.extend(patch_statistics(&patch, side_px)?);
-        }
-    }
-    Ok(Matrix { rows: centers_um.len(), cols, values })
 }
 
 /// Names of the statistics, in order.
@@ -156,7 +117,6 @@ fn gradient_statistics(rgb: &[u8], side_px: usize) -> [f32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slide::SlideImage;
 
     fn named(statistics: &[f32], name: &str) -> f32 {
         statistics[patch_statistics_names().iter().position(|own| own == name).unwrap()]
@@ -213,19 +173,6 @@ mod tests {
         let (upright, turned) =
             (patch_statistics(&upright, side).unwrap(), patch_statistics(&turned, side).unwrap());
         upright.iter().zip(turned).for_each(|(&a, b)| close(a, b));
-    }
-
-    #[test]
-    fn each_centre_gets_the_statistics_of_its_patches_side_by_side() {
-        let rgb: Vec<u8> = (0..20 * 30).flat_map(|i| [(i % 20 * 12) as u8, (i / 20 * 8) as u8, 90]).collect();
-        let slide = SlideImage::new(20, 30, rgb.clone(), 0.5).unwrap();
-        let centers = [SlideUm { x: 5.0, y: 7.5 }, SlideUm { x: 4.1, y: 6.1 }];
-        let found = slide_statistics(&slide, &centers, &[2.0, 3.0]).unwrap();
-        assert_eq!((found.rows, found.cols), (2, 2 * PATCH_STATISTICS));
-        // 4 px wide around (8.2, 12.2): columns 6 to 9, rows 10 to 13, copied as they are.
-        let patch: Vec<u8> = (10..14).flat_map(|row| rgb[(row * 20 + 6) * 3..][..12].to_vec()).collect();
-        assert_eq!(found.row(1)[..PATCH_STATISTICS], patch_statistics(&patch, 4).unwrap());
-        assert!(slide_statistics(&slide, &[SlideUm { x: f64::NAN, y: 0.0 }], &[2.0]).is_err());
     }
 
     #[test]

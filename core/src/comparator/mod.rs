@@ -13,36 +13,14 @@ mod st_net;
 use thiserror::Error;
 
 use crate::expression::Matrix;
-use crate::slide::SlideError;
 
-pub use image_statistics::{PATCH_STATISTICS, patch_statistics, patch_statistics_names, slide_statistics};
-pub use mean::{MeanModel, TrainingMean};
+pub use image_statistics::{PATCH_STATISTICS, patch_statistics, patch_statistics_names};
+pub use mean::MeanModel;
 pub use model::ComparatorModel;
-pub use ridge::{RIDGE_PATCH_PX, Ridge, RidgeModel};
+pub use ridge::{RIDGE_PATCH_PX, RidgeModel};
 pub use st_net::StNet;
 
-/// A way to learn labels from features.
-pub trait Comparator {
-    /// The name that stands in tables of results.
-    fn name(&self) -> &'static str;
-
-    /// Learns labels `[N,G]` from features `[N,F]`.
-    ///
-    /// # Errors
-    /// When features and labels do not pair up, or there is nothing to learn from.
-    fn fit(&self, features: &Matrix, labels: &Matrix) -> Result<Box<dyn Predictor>, ComparatorError>;
-}
-
-/// What a [`Comparator`] has learnt.
-pub trait Predictor {
-    /// Labels `[N,G]` of features `[N,F]`.
-    ///
-    /// # Errors
-    /// When the features have another width than those that were learnt from.
-    fn predict(&self, features: &Matrix) -> Result<Matrix, ComparatorError>;
-}
-
-/// Why a comparator could not learn or predict.
+/// Why a comparator could not learn.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ComparatorError {
     /// A matrix of the wrong size.
@@ -87,9 +65,6 @@ pub enum ComparatorError {
         /// The penalty.
         penalty: f64,
     },
-    /// A patch that cannot be read.
-    #[error(transparent)]
-    Slide(#[from] SlideError),
 }
 
 /// Checks that features and labels pair up, are finite, and hold something.

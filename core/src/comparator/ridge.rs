@@ -6,7 +6,7 @@ use nalgebra::{Cholesky, DMatrix};
 
 use super::image_statistics::{PATCH_STATISTICS, patch_statistics};
 use super::model::BinModel;
-use super::{Comparator, ComparatorError, Predictor, check_training, check_values};
+use super::{ComparatorError, check_training};
 use crate::batch::MagNetBatch;
 use crate::expression::Matrix;
 use crate::model::{MagNetConfig, TrainingSet, TrainingSetError};
@@ -49,10 +49,9 @@ impl RidgeModel {
             let values = tensor.clone().try_into_vec_as::<f32>();
             values.map(|values| Matrix { rows, cols, values }).map_err(|e| TrainingSetError(format!("{e:?}")))
         };
-        let fitted = Ridge { penalty: self.config.comparator.penalty }
-            .learn(&host(&set.encoded)?, &host(&set.labels)?)
+        let penalty = self.config.comparator.penalty;
+        let (weight, bias) = solve(&host(&set.encoded)?, &host(&set.labels)?, penalty)
             .map_err(|error| TrainingSetError(error.to_string()))?;
-        let (weight, bias) = fitted.linear_map();
         let (rows, cols) = (FEATURES, bias.len());
         let weight = TensorData::new(weight, [rows, cols]);
         let bias = TensorData::new(bias, [cols]);
@@ -106,7 +105,7 @@ impl BinModel for RidgeModel {
     }
 }
 
-/// The centred square of `wanted` pixels (or one fewer, so that it has a centre in common) of a square RGB patch, and
+/// The centred square of `wanted` pixels (or one more, so that they have a centre in common) of a square RGB patch, and
 /// its side.
 fn centre(rgb: &[u8], side: usize, wanted: usize) -> (Vec<u8>, usize) {
     let wanted = wanted.min(side);
@@ -125,109 +124,39 @@ fn centre(rgb: &[u8], side: usize, wanted: usize) -> (Vec<u8>, usize) {
 /// With `Z` the features after subtracting the training mean and dividing by the training standard deviation
 /// (population; a constant feature becomes 0) and `Y` the centred labels, the coefficients are
 /// `(ZᵀZ + penalty · I)⁻¹ ZᵀY`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ridge {
-    /// The penalty, in units of the squared standardised features summed over the training rows.
-    pub penalty: f64,
-}
-
-impl Default for Ridge {
-    /// A penalty that suits some 70 image statistics of several hundred spots.
-    fn default() -> Self {
-        Self { penalty: 300.0 }
+///
+/// Returns weights `[F,G]`, row-major, for features as they are, and a bias `[G]`.
+fn solve(features: &Matrix, labels: &Matrix, penalty: f64) -> Result<(Vec<f32>, Vec<f32>), ComparatorError> {
+    if !(penalty.is_finite() && penalty > 0.0) {
+        return Err(ComparatorError::Penalty { found: penalty });
     }
-}
-
-impl Comparator for Ridge {
-    fn name(&self) -> &'static str {
-        "ridge"
+    check_training(features, labels)?;
+    let scaling = Scaling::of(features);
+    let standardized = scaling.apply(features);
+    let labels = DMatrix::from_row_iterator(
+        labels.rows,
+        labels.cols,
+        labels.values.iter().map(|&value| f64::from(value)),
+    );
+    let intercept: Vec<f64> = labels.column_iter().map(|column| column.mean()).collect();
+    let mut centered = labels;
+    for (mut column, mean) in centered.column_iter_mut().zip(&intercept) {
+        column.add_scalar_mut(-mean);
     }
-
-    fn fit(&self, features: &Matrix, labels: &Matrix) -> Result<Box<dyn Predictor>, ComparatorError> {
-        Ok(Box::new(self.learn(features, labels)?))
-    }
-}
-
-impl Ridge {
-    fn learn(&self, features: &Matrix, labels: &Matrix) -> Result<FittedRidge, ComparatorError> {
-        let penalty = self.penalty;
-        if !(penalty.is_finite() && penalty > 0.0) {
-            return Err(ComparatorError::Penalty { found: penalty });
+    let solve = |mut gram: DMatrix<f64>, right: &DMatrix<f64>| {
+        for place in 0..gram.nrows() {
+            gram[(place, place)] += penalty;
         }
-        check_training(features, labels)?;
-        let scaling = Scaling::of(features);
-        let standardized = scaling.apply(features);
-        let labels = DMatrix::from_row_iterator(
-            labels.rows,
-            labels.cols,
-            labels.values.iter().map(|&value| f64::from(value)),
-        );
-        let intercept: Vec<f64> = labels.column_iter().map(|column| column.mean()).collect();
-        let mut centered = labels;
-        for (mut column, mean) in centered.column_iter_mut().zip(&intercept) {
-            column.add_scalar_mut(-mean);
-        }
-        let solve = |mut gram: DMatrix<f64>, right: &DMatrix<f64>| {
-            for place in 0..gram.nrows() {
-                gram[(place, place)] += penalty;
-            }
-            Cholesky::new(gram).map(|factor| factor.solve(right)).ok_or(ComparatorError::Singular { penalty })
-        };
-        // The smaller of the two systems; both have the same solution.
-        let transposed = standardized.transpose();
-        let coefficients = if features.cols <= features.rows {
-            solve(&transposed * &standardized, &(&transposed * &centered))?
-        } else {
-            &transposed * solve(&standardized * &transposed, &centered)?
-        };
-        Ok(FittedRidge { scaling, coefficients, intercept })
-    }
-}
-
-/// What ridge has learnt.
-struct FittedRidge {
-    scaling: Scaling,
-    /// `[F,G]`
-    coefficients: DMatrix<f64>,
-    /// `[G]`
-    intercept: Vec<f64>,
-}
-
-impl FittedRidge {
-    /// The same as weights `[F,G]`, row-major, on features as they are, and a bias `[G]`.
-    fn linear_map(&self) -> (Vec<f32>, Vec<f32>) {
-        let Scaling { mean, inverse_sd } = &self.scaling;
-        let mut bias = self.intercept.clone();
-        let mut weight = Vec::with_capacity(self.coefficients.len());
-        for (row, (mean, inverse_sd)) in self.coefficients.row_iter().zip(mean.iter().zip(inverse_sd)) {
-            for (value, bias) in row.iter().zip(&mut bias) {
-                weight.push((value * inverse_sd) as f32);
-                *bias -= value * inverse_sd * mean;
-            }
-        }
-        (weight, bias.into_iter().map(|value| value as f32).collect())
-    }
-}
-
-impl Predictor for FittedRidge {
-    fn predict(&self, features: &Matrix) -> Result<Matrix, ComparatorError> {
-        let expected = self.scaling.mean.len();
-        if features.cols != expected {
-            return Err(ComparatorError::Size {
-                what: "columns of features",
-                expected,
-                found: features.cols,
-            });
-        }
-        check_values("features", features)?;
-        let product = self.scaling.apply(features) * &self.coefficients;
-        let mut values = Vec::with_capacity(features.rows * self.intercept.len());
-        for row in product.row_iter() {
-            values
-                .extend(row.iter().zip(&self.intercept).map(|(value, intercept)| (value + intercept) as f32));
-        }
-        Ok(Matrix { rows: features.rows, cols: self.intercept.len(), values })
-    }
+        Cholesky::new(gram).map(|factor| factor.solve(right)).ok_or(ComparatorError::Singular { penalty })
+    };
+    // The smaller of the two systems; both have the same solution.
+    let transposed = standardized.transpose();
+    let coefficients = if features.cols <= features.rows {
+        solve(&transposed * &standardized, &(&transposed * &centered))?
+    } else {
+        &transposed * solve(&standardized * &transposed, &centered)?
+    };
+    Ok(scaling.unscaled(&coefficients, intercept))
 }
 
 /// Mean and standard deviation of each training feature.
@@ -261,6 +190,18 @@ impl Scaling {
         });
         DMatrix::from_row_iterator(features.rows, features.cols, scaled)
     }
+
+    /// Coefficients `[F,G]` of standardised features, and an intercept, as weights and bias for features as they are.
+    fn unscaled(&self, coefficients: &DMatrix<f64>, mut bias: Vec<f64>) -> (Vec<f32>, Vec<f32>) {
+        let mut weight = Vec::with_capacity(coefficients.len());
+        for (row, (mean, inverse_sd)) in coefficients.row_iter().zip(self.mean.iter().zip(&self.inverse_sd)) {
+            for (value, bias) in row.iter().zip(&mut bias) {
+                weight.push((value * inverse_sd) as f32);
+                *bias -= value * inverse_sd * mean;
+            }
+        }
+        (weight, bias.into_iter().map(|value| value as f32).collect())
+    }
 }
 
 #[cfg(test)]
@@ -278,13 +219,25 @@ mod tests {
         }
     }
 
+    /// Learns from two matrices and predicts a third, row-major.
+    fn predicted(features: &Matrix, labels: &Matrix, penalty: f64, new: &Matrix) -> Vec<f32> {
+        let (weight, bias) = solve(features, labels, penalty).unwrap();
+        let value = |row: usize, gene: usize| {
+            let terms = new.row(row).iter().zip(weight.iter().skip(gene).step_by(bias.len()));
+            bias[gene] + terms.map(|(feature, weight)| feature * weight).sum::<f32>()
+        };
+        (0..new.rows)
+            .flat_map(|row| (0..bias.len()).map(move |gene| (row, gene)))
+            .map(|(r, g)| value(r, g))
+            .collect()
+    }
+
     #[test]
     fn one_feature_gives_the_slope_by_hand() {
         // Standardised: −1, 1, so ZᵀZ = 2; centred labels −3, 3, so ZᵀY = 6. With penalty 1 the slope is 2.
         let features = matrix(2, 1, &[10.0, 30.0]);
         let labels = matrix(2, 1, &[4.0, 10.0]);
-        let fitted = Ridge { penalty: 1.0 }.fit(&features, &labels).unwrap();
-        close(&fitted.predict(&matrix(3, 1, &[10.0, 20.0, 40.0])).unwrap().values, &[5.0, 7.0, 11.0]);
+        close(&predicted(&features, &labels, 1.0, &matrix(3, 1, &[10.0, 20.0, 40.0])), &[5.0, 7.0, 11.0]);
     }
 
     #[test]
@@ -293,11 +246,10 @@ mod tests {
         let law = |row: &[f32]| [2.0 * row[0] - row[1] + 3.0, 0.5 * row[1]];
         let labels: Vec<f32> = (0..5).flat_map(|row| law(features.row(row))).collect();
         let labels = matrix(5, 2, &labels);
-        let exact = Ridge { penalty: 1e-9 }.fit(&features, &labels).unwrap().predict(&features).unwrap();
-        close(&exact.values, &labels.values);
-        let mean = Ridge { penalty: 1e12 }.fit(&features, &labels).unwrap().predict(&features).unwrap();
-        close(mean.row(0), &[3.2, 0.9]);
-        close(mean.row(4), &[3.2, 0.9]);
+        close(&predicted(&features, &labels, 1e-9, &features), &labels.values);
+        let mean = predicted(&features, &labels, 1e12, &features);
+        close(&mean[..2], &[3.2, 0.9]);
+        close(&mean[8..], &[3.2, 0.9]);
     }
 
     #[test]
@@ -306,10 +258,9 @@ mod tests {
         let features = matrix(3, 4, &[1., 5., 2., 0., 4., 4., -1., 3., 0., 1., 1., 7.]);
         let labels = matrix(3, 1, &[1.0, 2.0, 6.0]);
         let twice = |matrix_: &Matrix| matrix(6, matrix_.cols, &matrix_.values.repeat(2));
-        let dual = Ridge { penalty: 0.7 }.fit(&features, &labels).unwrap();
-        let primal = Ridge { penalty: 1.4 }.fit(&twice(&features), &twice(&labels)).unwrap();
         let new = matrix(2, 4, &[3., 3., 3., 3., 0., 0., 0., 0.]);
-        close(&dual.predict(&new).unwrap().values, &primal.predict(&new).unwrap().values);
+        let dual = predicted(&features, &labels, 0.7, &new);
+        close(&dual, &predicted(&twice(&features), &twice(&labels), 1.4, &new));
     }
 
     #[test]
@@ -317,18 +268,25 @@ mod tests {
         let features = matrix(2, 1, &[1.0, 2.0]);
         let labels = matrix(2, 1, &[1.0, 2.0]);
         let refused =
-            |ridge: Ridge, features: &Matrix, labels: &Matrix| ridge.fit(features, labels).err().unwrap();
-        let zero = Ridge { penalty: 0.0 };
-        assert_eq!(refused(zero, &features, &labels), ComparatorError::Penalty { found: 0.0 });
+            |features: &Matrix, labels: &Matrix, penalty| solve(features, labels, penalty).unwrap_err();
+        assert_eq!(refused(&features, &labels, 0.0), ComparatorError::Penalty { found: 0.0 });
         let nan = matrix(2, 1, &[1.0, f32::NAN]);
-        let ridge = Ridge::default();
-        assert!(matches!(
-            refused(ridge, &nan, &labels),
-            ComparatorError::NotFinite { what: "features", row: 1, .. }
-        ));
+        let not_finite = refused(&nan, &labels, 1.0);
+        assert!(matches!(not_finite, ComparatorError::NotFinite { what: "features", row: 1, .. }));
         let none = Matrix::default();
-        assert_eq!(refused(ridge, &none, &none), ComparatorError::Empty { what: "training rows" });
-        let fitted = ridge.fit(&features, &labels).unwrap();
-        assert!(fitted.predict(&matrix(1, 2, &[1.0, 2.0])).is_err());
+        assert_eq!(refused(&none, &none, 1.0), ComparatorError::Empty { what: "training rows" });
+        let short = matrix(1, 1, &[1.0]);
+        assert!(matches!(refused(&features, &short, 1.0), ComparatorError::Size { .. }));
+    }
+
+    #[test]
+    fn the_centre_of_a_patch_is_its_middle() {
+        let rgb: Vec<u8> = (0..25).flat_map(|pixel| [pixel; 3]).collect();
+        let (crop, side) = centre(&rgb, 5, 3);
+        assert_eq!(side, 3);
+        assert_eq!(crop.iter().step_by(3).copied().collect::<Vec<_>>(), [6, 7, 8, 11, 12, 13, 16, 17, 18]);
+        // Four of five pixels have no centre in common with them: all five.
+        assert_eq!(centre(&rgb, 5, 4), (rgb.clone(), 5));
+        assert_eq!(centre(&rgb, 5, 9), (rgb, 5));
     }
 }

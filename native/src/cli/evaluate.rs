@@ -1,4 +1,4 @@
-//! Arguments of `evaluate` and `baseline`.
+//! Arguments of `evaluate`.
 
 use std::path::PathBuf;
 
@@ -39,27 +39,4 @@ pub struct EvaluateArgs {
     /// Where to compute
     #[command(flatten)]
     pub device: DeviceArgs,
-}
-
-/// Arguments of `baseline`.
-#[derive(Debug, Clone, Args)]
-pub struct BaselineArgs {
-    /// Prepared dataset
-    #[arg(long, value_name = "DATASET")]
-    pub data: PathBuf,
-    /// Slides to fit on
-    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = name, required = true)]
-    pub train: Vec<String>,
-    /// Slides to score
-    #[arg(long, value_name = "C", value_delimiter = ',', value_parser = name, required = true)]
-    pub test: Vec<String>,
-    /// Number of genes of highest mean over the training slides
-    #[arg(long, value_name = "N", default_value_t = 250)]
-    pub genes: usize,
-    /// Ridge penalty on standardised features
-    #[arg(long, value_name = "X", default_value_t = 300.0)]
-    pub penalty: f64,
-    /// Sides of the patches whose statistics are taken, in pixels of the slide image
-    #[arg(long, value_name = "PX", value_delimiter = ',', default_values_t = [112, 224, 512])]
-    pub patches_px: Vec<usize>,
 }

@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{MODELS, PRESETS};
 use crate::device::DeviceRequest;
 
-pub use evaluate::{BaselineArgs, EvaluateArgs};
+pub use evaluate::EvaluateArgs;
 pub use exchange::{ExportArgs, ExportFormat, ImportArgs};
 pub use predict::{LevelArg, PredictArgs, PredictFormat, PxRegion};
 pub use prepare::{
@@ -113,12 +113,6 @@ pub enum Command {
                       C5 --out scores --json"
     )]
     Evaluate(EvaluateArgs),
-    /// Score the training mean and a ridge regression on colour and texture statistics
-    #[command(
-        after_help = "Example:\n  magnet-native baseline --data dataset --train C3,C4,C5 --test C2 --genes 250 \
-                      --penalty 300"
-    )]
-    Baseline(BaselineArgs),
     /// Map gene expression over a slide image
     #[command(
         after_help = "Examples:\n  magnet-native predict --model run/model.safetensors --image slide.tif --mpp \

@@ -1,6 +1,5 @@
 //! Held-out scores: a model against measured slides, beside the training mean.
 
-pub mod baseline;
 mod report;
 mod write;
 
