@@ -91,14 +91,27 @@ class Released(nn.Module):
         for head in ["250", "512", "224"]:
             setattr(self, f"gene_head_{head}", nn.Sequential(nn.LayerNorm(width), nn.Linear(width, genes)))
 
-    def forward(self, bins, spots, regions, parent_spot, parent_region, adjacency):
-        """`adjacency`: dense matrices of bins, spots and regions. Gives the predictions of the three."""
-        mixed = self.encoder(bins)
-        mixed = mixed + self.cross_attention_512(regions[parent_region])
-        mixed = mixed + self.cross_attention_224(spots[parent_spot])
-        levels = [(mixed, self.gat_layer_112), (spots, self.gat_layer_224), (regions, self.gat_layer_512)]
-        outputs = []
-        for (nodes, layers), edges in zip(levels, adjacency):
+    def trace(self, bins, spots, regions, parent_spot, parent_region, adjacency):
+        """Every stage by its name in a golden file. `adjacency`: dense matrices of bins, spots and regions."""
+        encoded = self.encoder(bins)
+        from_region = self.cross_attention_512(regions[parent_region])
+        from_spot = self.cross_attention_224(spots[parent_spot])
+        mixed = encoded + from_region + from_spot
+        stages = {"encoder": encoded, "cross_attention_region": from_region, "cross_attention_spot": from_spot}
+        levels = {
+            "bin": (mixed, self.gat_layer_112),
+            "spot": (spots, self.gat_layer_224),
+            "region": (regions, self.gat_layer_512),
+        }
+        for (level, (nodes, layers)), edges in zip(levels.items(), adjacency):
             stacked = torch.stack([layer(nodes, edges) for layer in layers])
-            outputs.append(self.gene_head_250(self.transformer(stacked)))
-        return outputs
+            if level == "bin":
+                stages["graph_bin_0"], stages["graph_bin_2"] = stacked[0], stacked[2]
+            stages[f"depth_{level}"] = self.transformer(stacked)
+            stages[f"out_{level}"] = self.gene_head_250(stages[f"depth_{level}"])
+        return stages
+
+    def forward(self, *inputs):
+        """The predictions of bins, spots and regions; inputs as for `trace`."""
+        stages = self.trace(*inputs)
+        return [stages[f"out_{level}"] for level in ["bin", "spot", "region"]]

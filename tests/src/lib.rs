@@ -104,6 +104,17 @@ pub fn run_line(line: &str) -> Run {
     run(line.split_whitespace())
 }
 
+/// A script of `tests/python` in a Python that has PyTorch; `None` (said on stderr) where `MAGNET_PYTORCH` names none.
+pub fn pytorch(script: &str) -> Option<Command> {
+    let Some(python) = std::env::var_os("MAGNET_PYTORCH") else {
+        eprintln!("SKIPPED: MAGNET_PYTORCH names no Python with PyTorch (tests/run --with-pytorch sets it)");
+        return None;
+    };
+    let mut command = Command::new(python);
+    command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(script));
+    Some(command)
+}
+
 /// Every path under `folder`, relative to it, sorted.
 pub fn tree(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use magnet_core::model::{WeightMap, read_safetensors};
 use magnet_core::weights::{Precision, Weights, safetensors_bytes};
@@ -12,7 +11,7 @@ use magnet_core::{Bundle, MagNetConfig};
 use magnet_native::weight_file;
 use magnet_tests::fixture::fixture;
 use magnet_tests::golden::{formula_state, released_config};
-use magnet_tests::{run, run_line};
+use magnet_tests::{pytorch, run, run_line};
 use tempfile::TempDir;
 
 /// A published model that is small enough for a test.
@@ -232,10 +231,7 @@ fn the_published_preset_trains_scores_and_predicts() {
 
 #[test]
 fn a_model_goes_through_pytorch_and_comes_back() {
-    let Some(python) = std::env::var_os("MAGNET_PYTORCH") else {
-        eprintln!("SKIPPED: MAGNET_PYTORCH names no Python with PyTorch (tests/run --with-pytorch sets it)");
-        return;
-    };
+    let Some(mut round_trip) = pytorch("round_trip_pytorch.py") else { return };
     let folder = TempDir::new().unwrap();
     let state = formula_state(&released_config(64, 20)).unwrap();
     write_state(&folder.path().join("formula.safetensors"), &state);
@@ -244,8 +240,7 @@ fn a_model_goes_through_pytorch_and_comes_back() {
     import(folder.path(), &from, "published", 20, &set, "model.safetensors").success();
     let exported = folder.path().join("state.safetensors");
     export(&folder.path().join("model.safetensors"), &exported);
-    let output = Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python/round_trip_pytorch.py"))
+    let output = round_trip
         .args([&exported, &fixture_file("golden/published_small.safetensors"), &folder.path().to_path_buf()])
         .output()
         .unwrap();

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use magnet_core::model::pytorch::state_dict_shapes;
 use magnet_core::{MagNetConfig, model::Architecture};
 use magnet_tests::golden::{CPU, GPU, compare};
+use magnet_tests::pytorch;
 
 const SMALL: &[u8] = include_bytes!("../fixtures/golden/published_small.safetensors");
 const SHAPES: &str = include_str!("../fixtures/golden/published_small_state_dict_shapes.json");
@@ -21,6 +22,26 @@ fn assert_all_pass(deviations: &[magnet_tests::golden::Deviation]) {
 #[test]
 fn every_stage_the_loss_and_every_gradient_are_those_of_the_released_code() {
     let deviations = compare(SMALL, &Device::flex(), CPU, true).unwrap();
+    assert!(deviations.len() > 200, "{}", deviations.len());
+    assert_all_pass(&deviations);
+}
+
+#[test]
+fn a_model_of_full_size_is_that_of_pytorch() {
+    let Some(mut write) = pytorch("write_golden.py") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (small, full) = (folder.path().join("small.safetensors"), folder.path().join("full.safetensors"));
+    // The script itself first: what it computes must be what the released code computed.
+    std::fs::write(&small, SMALL).unwrap();
+    let again = folder.path().join("again.safetensors");
+    let sizes = ["B=9", "S=4", "R=3", "P=64", "dim=64", "genes=20"];
+    let output = write.args(sizes).args([&again, &small]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let sizes = ["B=64", "S=16", "R=9", "P=112", "dim=1024", "genes=250"];
+    let output = pytorch("write_golden.py").unwrap().args(sizes).arg(&full).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let deviations = compare(&std::fs::read(&full).unwrap(), &Device::flex(), CPU, true).unwrap();
     assert!(deviations.len() > 200, "{}", deviations.len());
     assert_all_pass(&deviations);
 }
