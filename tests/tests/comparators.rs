@@ -96,3 +96,8 @@ fn ridge_learns() {
 fn st_net_learns() {
     learns("stnet", &[]);
 }
+
+#[test]
+fn bleep_learns() {
+    learns("bleep", &["model.comparator.nearest=20"]);
+}

@@ -4,16 +4,21 @@
 //! [`ComparatorModel`] puts them behind the same wall as MagNet, so that one command trains them on the same slides,
 //! genes and labels. All read the patches of the bins alone and predict the bins alone.
 
+mod bleep;
 mod image_statistics;
 mod mean;
 mod model;
+mod references;
 mod ridge;
 mod st_net;
+#[cfg(test)]
+mod testing;
 
 use thiserror::Error;
 
 use crate::expression::Matrix;
 
+pub use bleep::Bleep;
 pub use image_statistics::{PATCH_STATISTICS, patch_statistics, patch_statistics_names};
 pub use mean::MeanModel;
 pub use model::ComparatorModel;

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{MeanModel, RidgeModel, StNet};
+use super::{Bleep, MeanModel, RidgeModel, StNet};
 use crate::batch::{LevelInput, MagNetBatch};
 use crate::level::{Level, PerLevel};
 use crate::loss::HybridLoss;
@@ -71,6 +71,8 @@ pub enum ComparatorModel {
     Ridge(RidgeModel),
     /// ST-Net.
     StNet(StNet),
+    /// BLEEP.
+    Bleep(Bleep),
 }
 
 impl ComparatorModel {
@@ -84,6 +86,7 @@ impl ComparatorModel {
             Architecture::Mean => Self::Mean(MeanModel::new(config, device)),
             Architecture::Ridge => Self::Ridge(RidgeModel::new(config, device)),
             Architecture::StNet => Self::StNet(StNet::new(config, device)),
+            Architecture::Bleep => Self::Bleep(Bleep::new(config, device)),
             Architecture::Figure2 | Architecture::Published => {
                 return Err(ConfigError {
                     field: "architecture".into(),
@@ -99,6 +102,7 @@ impl ComparatorModel {
             Self::Mean(model) => model,
             Self::Ridge(model) => model,
             Self::StNet(model) => model,
+            Self::Bleep(model) => model,
         }
     }
 
@@ -112,6 +116,7 @@ impl ComparatorModel {
         Ok(match self {
             Self::Mean(model) => Self::Mean(model.with_mean(&bins.0)),
             Self::StNet(model) => Self::StNet(model.with_statistics(bins)),
+            Self::Bleep(model) => Self::Bleep(model.with_statistics(bins)),
             other @ Self::Ridge(_) => other,
         })
     }
@@ -128,6 +133,7 @@ impl ComparatorModel {
         }
         Ok(match self {
             Self::Ridge(model) => Self::Ridge(model.with_training_set(set)?),
+            Self::Bleep(model) => Self::Bleep(model.with_training_set(set)?),
             other @ (Self::Mean(_) | Self::StNet(_)) => other,
         })
     }
@@ -137,6 +143,7 @@ impl ComparatorModel {
     pub(crate) fn with_pretrained_encoder(self, weights: WeightMap) -> Result<Self, WeightsError> {
         match self {
             Self::StNet(model) => Ok(Self::StNet(model.with_pretrained_encoder(weights)?)),
+            Self::Bleep(model) => Ok(Self::Bleep(model.with_pretrained_encoder(weights)?)),
             Self::Mean(_) | Self::Ridge(_) => Err(WeightsError::Mismatch {
                 missing: Vec::new(),
                 unexpected: weights.into_keys().collect(),

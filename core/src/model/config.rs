@@ -84,16 +84,21 @@ pub enum Architecture {
     Ridge,
     /// ST-Net (He et al. 2020): a convolutional network and a linear map.
     StNet,
+    /// BLEEP (Xie et al. 2023): contrastive learning of image and expression, and retrieval. It reads `width` (of the
+    /// common space), `patch_encoder`, `head_dropout` (of the projection heads), `loss.units` (of what its expression
+    /// encoder reads), `comparator.references`, `comparator.nearest` and `comparator.temperature`.
+    Bleep,
 }
 
 impl Architecture {
     /// Every model, MagNet first.
-    pub const ALL: [Architecture; 5] = [
+    pub const ALL: [Architecture; 6] = [
         Architecture::Figure2,
         Architecture::Published,
         Architecture::Mean,
         Architecture::Ridge,
         Architecture::StNet,
+        Architecture::Bleep,
     ];
 
     /// The name in configurations and tables.
@@ -104,6 +109,7 @@ impl Architecture {
             Architecture::Mean => "mean",
             Architecture::Ridge => "ridge",
             Architecture::StNet => "stnet",
+            Architecture::Bleep => "bleep",
         }
     }
 

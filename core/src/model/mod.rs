@@ -378,8 +378,12 @@ pub(crate) fn check_statistics(
 
 /// The head with statistics that have been checked; a gene that does not vary is left unscaled.
 pub(crate) fn standardized(head: GeneHead, (mean, sd): &(Vec<f32>, Vec<f32>)) -> GeneHead {
-    let sd: Vec<f32> = sd.iter().map(|&sd| if sd < LEAST_SD { 1.0 } else { sd }).collect();
-    head.with_statistics(mean, &sd)
+    head.with_statistics(mean, &usable_sd(sd))
+}
+
+/// Standard deviations to divide by: 1 for a gene that hardly varies.
+pub(crate) fn usable_sd(sd: &[f32]) -> Vec<f32> {
+    sd.iter().map(|&sd| if sd < LEAST_SD { 1.0 } else { sd }).collect()
 }
 
 /// A level's vectors before any mixing; see [`MagNet::encode`].

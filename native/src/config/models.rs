@@ -7,12 +7,13 @@ use super::RunConfig;
 use crate::error::InputError;
 
 /// Names of the models with what each is. The first is the default.
-pub const MODELS: [(&str, &str); 5] = [
+pub const MODELS: [(&str, &str); 6] = [
     ("magnet", "MagNet, as in the paper's Figure 2"),
     ("published", "MagNet as its authors' released code runs it"),
     ("mean", "the training mean of each gene"),
     ("ridge", "ridge regression on colour and texture statistics of the patch"),
     ("stnet", "ST-Net: a convolutional network and a linear map"),
+    ("bleep", "BLEEP: contrastive learning of image and expression, and retrieval"),
 ];
 
 /// The architecture behind a name.
