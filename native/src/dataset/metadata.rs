@@ -57,6 +57,11 @@ pub(super) fn places_noun(technology: Option<&str>, bin_um: f64) -> &'static str
     }
 }
 
+/// Whether the measured places lie side by side, so that a tile of any whole number of them is full.
+pub(super) fn lies_on_grid(slide: &Metadata) -> bool {
+    places_noun(slide.technology.as_deref(), slide.bin_um) == "bins"
+}
+
 impl Metadata {
     /// Reads the file of a prepared or a HEST-1k slide.
     ///

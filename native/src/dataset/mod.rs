@@ -17,6 +17,7 @@ pub mod matrix_market;
 pub mod metadata;
 pub mod positions;
 pub mod prepare;
+mod rebin;
 pub mod scalefactors;
 mod space_ranger;
 pub mod st;
@@ -40,6 +41,7 @@ use magnet_core::gene_panel::GenePanelError;
 use magnet_core::hdf5::{Hdf5File, Limits};
 
 use self::metadata::Metadata;
+pub use self::rebin::{rebin, tile_side_um};
 use crate::error::InputError;
 use crate::files::sha256_file;
 
@@ -179,6 +181,15 @@ impl Dataset {
     /// The counts of a slide.
     fn counts_path(&self, id: &str) -> PathBuf {
         self.root.join("st").join(format!("{id}.h5ad"))
+    }
+
+    /// SHA-256 of the counts of a slide, lower-case hexadecimal.
+    ///
+    /// # Errors
+    /// When there is no such slide or its counts cannot be read.
+    pub fn counts_sha256(&self, id: &str) -> Result<String> {
+        self.check_id(id)?;
+        sha256_file(&self.counts_path(id))
     }
 
     /// [`Dataset::slide`] with empty digests, for who only looks.

@@ -103,7 +103,7 @@ impl std::fmt::Display for SlideSummary {
 /// A slide that a reader has put together, before it is checked and written.
 pub(super) struct NewSlide {
     pub id: String,
-    pub technology: &'static str,
+    pub technology: String,
     pub patient: Option<String>,
     pub genes: GenePanel,
     pub counts: CountMatrix,
@@ -138,7 +138,7 @@ impl NewSlide {
         let files: Vec<PathBuf> = self.sources.iter().chain([&image]).cloned().collect();
         let mut metadata = Metadata {
             id: id.clone(),
-            technology: Some(self.technology.to_owned()),
+            technology: Some(self.technology.clone()),
             patient: self.patient.clone(),
             pixel_size_um: self.um_per_px,
             pixel_size_origin: self.um_per_px_origin.clone(),
@@ -158,7 +158,7 @@ impl NewSlide {
             bin_um: self.bin_um,
             dropped: self.dropped.clone(),
             notes: self.notes.clone(),
-            places: places_noun(Some(self.technology), self.bin_um),
+            places: places_noun(Some(&self.technology), self.bin_um),
         };
         let data = self.into_anndata(&metadata);
         thread::scope(|scope| {
@@ -223,7 +223,7 @@ impl NewSlide {
         data.spatial = Some(self.centers_px);
         let spot_px = Annotation::Number(self.bin_um / self.um_per_px);
         data.set_annotation(&format!("spatial/{}/scalefactors/spot_diameter_fullres", self.id), spot_px);
-        data.set_annotation("magnet/technology", Annotation::Text(self.technology.to_owned()));
+        data.set_annotation("magnet/technology", Annotation::Text(self.technology));
         data.set_annotation("magnet/pixel_size_um", Annotation::Number(self.um_per_px));
         data.set_annotation("magnet/bin_um", Annotation::Number(self.bin_um));
         if let Some(program) = &metadata.prepared_by {

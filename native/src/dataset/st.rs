@@ -99,7 +99,7 @@ impl StOptions {
         let slide = join(&counts_path, counts, &selection)?;
         Ok(NewSlide {
             id: sample.to_owned(),
-            technology: "Spatial Transcriptomics",
+            technology: "Spatial Transcriptomics".to_owned(),
             patient: patient(sample),
             genes: slide.genes,
             counts: slide.counts,

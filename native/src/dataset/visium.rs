@@ -96,7 +96,7 @@ impl VisiumOptions {
         };
         Ok(NewSlide {
             id,
-            technology: "Visium",
+            technology: "Visium".to_owned(),
             patient: None,
             genes,
             counts,

@@ -97,7 +97,7 @@ impl VisiumHdOptions {
         sources.splice(1..1, [positions_path, scale_path]);
         Ok(NewSlide {
             id,
-            technology: "Visium HD",
+            technology: "Visium HD".to_owned(),
             patient: None,
             genes,
             counts: bins.counts,

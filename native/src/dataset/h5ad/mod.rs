@@ -159,7 +159,7 @@ impl H5adOptions {
         };
         Ok(NewSlide {
             id: self.id(&library),
-            technology: "AnnData",
+            technology: "AnnData".to_owned(),
             patient: None,
             genes,
             counts,
