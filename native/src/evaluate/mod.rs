@@ -75,29 +75,14 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> anyhow::Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let chosen = device::choose(args.device.device, console)?;
     let model = ModelFile::load(&args.model, &chosen.device)?;
-    let (learned, values) = (model.bundle.metadata.normalization.values(), dataset.value_kind(&args.slides)?);
-    if values != learned {
-        let expected = format!("slides of {learned}, as those that {} was trained on", args.model.display());
-        return Err(InputError::in_file(dataset.root(), "values", expected, values).into());
-    }
-    let mut slides = Vec::with_capacity(args.slides.len());
-    for id in &args.slides {
-        let slide = dataset.slide(id)?;
-        refuse_training_slide(&model, &slide, args.allow_training_slides, console)?;
-        slides.push(slide);
-    }
-    let mut evaluated = Vec::with_capacity(slides.len());
-    for slide in slides {
-        let tile_um = model.model.config().levels.bin.tile_um;
-        if other_bin_size(slide.bin_um, tile_um) {
-            console.warn(format_args!(
-                "{}: measured in places of {} µm, while the model was trained on {tile_um} µm: its scores here say little",
-                slide.id, slide.bin_um
-            ));
-        }
-        evaluated.push(evaluate_slide(&model, slide, args, &dataset, &chosen.device, console)?);
-    }
-    let scores = score(&model, &evaluated)?;
+    let held_out = HeldOut {
+        dataset: &dataset,
+        slides: &args.slides,
+        allow_training_slides: args.allow_training_slides,
+        augment: args.augment,
+        features: args.features.as_deref(),
+    };
+    let (evaluated, scores) = score_slides(&model, &held_out, &chosen.device, console)?;
     let mut written = Vec::new();
     if let Some(output) = output {
         written = write::write(output.path(), &model, &evaluated, &scores)?;
@@ -125,6 +110,59 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> anyhow::Result<()> {
     }
     console.result(&text, &scores.to_json()?)?;
     Ok(())
+}
+
+/// Slides that a model is to be scored on.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldOut<'a> {
+    /// The dataset that holds them.
+    pub dataset: &'a Dataset,
+    /// Their ids.
+    pub slides: &'a [String],
+    /// Whether slides that the model was trained on are scored, too.
+    pub allow_training_slides: bool,
+    /// Whether predictions are averaged over the eight turns and flips of every patch.
+    pub augment: bool,
+    /// Folder of feature matrices, for a model that was trained on some.
+    pub features: Option<&'a Path>,
+}
+
+/// Predicts the slides and scores the predictions, all slides of a level together. Nothing is written.
+///
+/// # Errors
+/// If an input is wrong or a slide was trained on; [`crate::error::Interrupted`] where the user interrupts.
+pub fn score_slides(
+    model: &ModelFile,
+    held_out: &HeldOut<'_>,
+    device: &burn::tensor::Device,
+    console: &Console,
+) -> anyhow::Result<(Vec<EvaluatedSlide>, Scores)> {
+    let dataset = held_out.dataset;
+    let (learned, values) =
+        (model.bundle.metadata.normalization.values(), dataset.value_kind(held_out.slides)?);
+    if values != learned {
+        let expected = format!("slides of {learned}, as those that {} was trained on", model.path.display());
+        return Err(InputError::in_file(dataset.root(), "values", expected, values).into());
+    }
+    let mut slides = Vec::with_capacity(held_out.slides.len());
+    for id in held_out.slides {
+        let slide = dataset.slide(id)?;
+        refuse_training_slide(model, &slide, held_out.allow_training_slides, console)?;
+        slides.push(slide);
+    }
+    let mut evaluated = Vec::with_capacity(slides.len());
+    for slide in slides {
+        let tile_um = model.model.config().levels.bin.tile_um;
+        if other_bin_size(slide.bin_um, tile_um) {
+            console.warn(format_args!(
+                "{}: measured in places of {} µm, while the model was trained on {tile_um} µm: its scores here say little",
+                slide.id, slide.bin_um
+            ));
+        }
+        evaluated.push(evaluate_slide(model, slide, held_out, device, console)?);
+    }
+    let scores = score(model, &evaluated)?;
+    Ok((evaluated, scores))
 }
 
 /// How far the bin size of a slide may be from the model's before scores say little, as a fraction of the latter.
@@ -168,18 +206,17 @@ fn refuse_training_slide(
 fn evaluate_slide(
     model: &ModelFile,
     slide: SlideData,
-    args: &EvaluateArgs,
-    dataset: &Dataset,
+    held_out: &HeldOut<'_>,
     device: &burn::tensor::Device,
     console: &Console,
 ) -> anyhow::Result<EvaluatedSlide> {
     let config = model.model.config();
     let layout = layout_of_bins(&slide.centers_px, slide.um_per_px, config)?;
-    let measured = measured(&model.path, &model.bundle.metadata, dataset, &slide, &layout)?;
+    let measured = measured(&model.path, &model.bundle.metadata, held_out.dataset, &slide, &layout)?;
     let image = open_image(&slide)?;
     console.say(format_args!("{}: {} bins", slide.id, layout.centers.bin.len()));
-    let options = PredictOptions { dihedral_average: args.augment, ..PredictOptions::default() };
-    let features = match (&config.wide_features, &args.features) {
+    let options = PredictOptions { dihedral_average: held_out.augment, ..PredictOptions::default() };
+    let features = match (&config.wide_features, held_out.features) {
         (WideFeatures::File { width }, Some(folder)) => {
             Some(read_matrices(folder, (&slide).into(), &layout, config, *width)?)
         }

@@ -67,7 +67,11 @@ pub fn options_from<'a>(
 
 /// The configuration: preset, file and settings; the flags that stand for single keys come last. A run that is resumed
 /// without naming a configuration goes on with its own.
-fn config_from(args: &TrainArgs) -> Result<RunConfig> {
+///
+/// # Errors
+/// An unreadable file, an unknown key or preset, a value of a wrong type or out of range, or an encoder that the preset
+/// needs and nobody gave.
+pub fn config_from(args: &TrainArgs) -> Result<RunConfig> {
     let own = args.out.join("config.toml");
     let names_none = args.preset.is_none() && args.config.is_none() && args.model.is_none();
     let file = match &args.config {

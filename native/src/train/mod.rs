@@ -28,9 +28,10 @@ use serde::Serialize;
 use crate::config::RunConfig;
 use crate::console::Console;
 
-pub use command::{command, options_from};
-pub use output::{EpochRow, MODEL_FILE, read_metrics};
+pub use command::{command, config_from, options_from};
+pub use output::{CONFIG_FILE, EpochRow, MODEL_FILE, finished_model, read_metrics};
 pub use plan::{Plan, plan};
+pub use setup::{check_known, fit_to_values};
 pub use trainer::drawn_model;
 
 /// Everything that a training run is told.

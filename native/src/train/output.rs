@@ -21,7 +21,8 @@ use crate::files::{Overwrite, write_atomic};
 
 /// The bundle's name in a run folder.
 pub const MODEL_FILE: &str = "model.safetensors";
-const CONFIG_FILE: &str = "config.toml";
+/// The configuration's name in a run folder.
+pub const CONFIG_FILE: &str = "config.toml";
 const METRICS_FILE: &str = "metrics.jsonl";
 const SUMMARY_FILE: &str = "summary.json";
 
@@ -107,6 +108,12 @@ pub fn read_metrics(run: &Path) -> Result<Vec<EpochRow>> {
             })
         })
         .collect()
+}
+
+/// The model of a run that is over; its summary is the last file that a run writes.
+pub fn finished_model(run: &Path) -> Option<PathBuf> {
+    let model = run.join(MODEL_FILE);
+    (run.join(SUMMARY_FILE).is_file() && model.is_file()).then_some(model)
 }
 
 /// The folder of a run.

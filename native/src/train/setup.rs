@@ -14,6 +14,8 @@ use magnet_core::weights::Weights;
 
 use super::data::{self, TrainingSlide};
 use super::{TrainOptions, WideSource};
+use crate::config::DataConfig;
+use crate::console::Console;
 use crate::dataset::{Dataset, SlideData};
 use crate::error::InputError;
 use crate::features::{FeatureCache, FeatureFiles, FrozenFile};
@@ -52,28 +54,36 @@ pub fn for_values<'a>(options: &TrainOptions<'a>) -> Result<TrainOptions<'a>> {
         check_known(flag, ids, dataset.ids())?;
     }
     let values = dataset.value_kind(options.train.iter().chain(&options.valid))?;
-    let data = &mut options.config.data;
+    fit_to_values(&mut options.config.data, values, &options.console)?;
+    Ok(options)
+}
+
+/// Gives the data settings the labels that values of this kind allow.
+///
+/// # Errors
+/// For counts that are to be taken as they are.
+pub fn fit_to_values(data: &mut DataConfig, values: ValueKind, console: &Console) -> Result<(), InputError> {
     match (values, data.normalization) {
         (ValueKind::Counts, Normalization::AsGiven) => {
             let expected = "log1p_cp10k or log_proportion: the slides hold raw counts";
-            return Err(InputError::in_flag("--set", "data.normalization", expected, "as_given").into());
+            return Err(InputError::in_flag("--set", "data.normalization", expected, "as_given"));
         }
         (ValueKind::Counts, _) | (ValueKind::Normalized, Normalization::AsGiven) => {}
         (ValueKind::Normalized, _) => {
             data.normalization = Normalization::AsGiven;
-            options.console.say(
+            console.say(
                 "the slides hold normalised values: labels are these as they are, tiles take their mean",
             );
         }
     }
     if values == ValueKind::Normalized && data.min_counts > 0 {
-        options.console.say(format_args!(
+        console.say(format_args!(
             "data.min_counts = {} is not applied: normalised values have no library size",
             data.min_counts
         ));
         data.min_counts = 0;
     }
-    Ok(options)
+    Ok(())
 }
 
 impl Setup {
@@ -251,7 +261,7 @@ fn check_lists(train: &[String], valid: &[String]) -> Result<(), InputError> {
 }
 
 /// Refuses an id that the dataset does not have, with the nearest that it has.
-pub(super) fn check_known(flag: &str, ids: &[String], known: &[String]) -> Result<(), InputError> {
+pub fn check_known(flag: &str, ids: &[String], known: &[String]) -> Result<(), InputError> {
     let Some(id) = ids.iter().find(|id| !known.contains(id)) else { return Ok(()) };
     let nearest = known.iter().min_by_key(|other| strsim::damerau_levenshtein(id, other));
     let expected = match nearest {
