@@ -53,6 +53,14 @@ heads = 2
 heads = 2
 "#;
 
+/// [`TINY_CONFIG`] for bins of 16 µm side by side.
+pub fn tiny_lawn_config() -> String {
+    TINY_CONFIG
+        .replace("tile_um = 100.0\npatch_um = 160.0", "tile_um = 16.0\npatch_um = 32.0")
+        .replace("400.0", "64.0")
+        .replace("800.0", "128.0")
+}
+
 /// A folder with everything that a test may want to copy and spoil.
 #[derive(Debug)]
 pub struct Fixture {

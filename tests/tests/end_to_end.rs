@@ -6,7 +6,7 @@ use std::path::Path;
 
 use magnet_core::anndata::AnnData;
 use magnet_core::{Bundle, Level};
-use magnet_tests::fixture::{TINY_CONFIG, fixture};
+use magnet_tests::fixture::{fixture, tiny_lawn_config};
 use magnet_tests::source::{IMAGE_PX, SIDE};
 use magnet_tests::{run, run_line};
 use serde_json::Value;
@@ -168,11 +168,7 @@ fn synthetic_tissue_goes_through_every_command() {
         run(["prepare", "visium-hd", "--input", &input, "--bin-um", "16", "--id", slide, "--out", &dataset])
             .success();
     }
-    let config = TINY_CONFIG
-        .replace("tile_um = 100.0\npatch_um = 160.0", "tile_um = 16.0\npatch_um = 32.0")
-        .replace("400.0", "64.0")
-        .replace("800.0", "128.0");
-    fs::write(path("config.toml"), config).unwrap();
+    fs::write(path("config.toml"), tiny_lawn_config()).unwrap();
     let (train, valid) = (slides[0].as_str(), slides[1].as_str());
     run_line(&format!(
         "train --data {} --train {train} --valid {valid} --config {} --out {} --device cpu --set train.epochs=1",

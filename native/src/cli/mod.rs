@@ -4,6 +4,7 @@ mod evaluate;
 mod exchange;
 mod predict;
 mod prepare;
+mod protocol;
 mod train;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub use prepare::{
     DatasetArgs, FrameArg, PrepareAutoArgs, PrepareCommand, PrepareH5adArgs, PrepareHestArgs, PrepareStArgs,
     PrepareVisiumArgs, PrepareVisiumHdArgs,
 };
+pub use protocol::{AblateArgs, CrossValidateArgs, ProtocolArgs};
 pub use train::TrainArgs;
 
 /// What every `--help` says about exit codes.
@@ -113,6 +115,20 @@ pub enum Command {
                       C5 --out scores --json"
     )]
     Evaluate(EvaluateArgs),
+    /// Compare models over folds of slides or patients, at one or several resolutions
+    #[command(
+        after_help = "Examples:\n  magnet-native cross-validate --data dataset --folds 4 --group patient --preset \
+                      st-small --out cv\n  magnet-native cross-validate --data dataset --folds 4 --bin-um 8,16,55 \
+                      --models magnet,published,stnet,ridge --out cv\n  magnet-native cross-validate --data dataset \
+                      --folds 4 --preset st-small --out cv --resume"
+    )]
+    CrossValidate(CrossValidateArgs),
+    /// Compare MagNet with itself without its parts, over folds
+    #[command(
+        after_help = "Example:\n  magnet-native ablate --data dataset --folds 4 --preset st-small --variants \
+                      full,no-graph --out ablations"
+    )]
+    Ablate(AblateArgs),
     /// Map gene expression over a slide image
     #[command(
         after_help = "Examples:\n  magnet-native predict --model run/model.safetensors --image slide.tif --mpp \
