@@ -55,6 +55,9 @@ pub struct MagNetBatch {
     pub region_mean: Tensor<2>,
     /// `[Bc,G]`, `[Sc,G]`, `[Rc,G]` labels, where known.
     pub labels: Option<PerLevel<Tensor<2>>>,
+    /// `[B,2]` first and one past the last row of the model's training set that each local bin must not see, in a step
+    /// of a model that reads the set: without this a bin would find itself there. Empty ranges where there is none.
+    pub own_references: Option<Tensor<2, Int>>,
 }
 
 /// Why a block did not become a batch.
@@ -196,6 +199,7 @@ impl MagNetBatch {
             spot_mean: mean_over_children(&block.parent_spot, block.core.spot, device),
             region_mean: mean_over_children(&block.parent_region, block.core.region, device),
             labels,
+            own_references: None,
         })
     }
 }

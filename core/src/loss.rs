@@ -241,6 +241,7 @@ mod tests {
             spot_mean,
             region_mean,
             labels: Some(labels),
+            own_references: None,
         }
     }
 

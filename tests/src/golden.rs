@@ -353,6 +353,7 @@ fn batch(sizes: &Sizes, device: &Device) -> MagNetBatch {
             };
             matrix(name, *sizes.nodes.get(level), genes, true)
         })),
+        own_references: None,
     }
 }
 

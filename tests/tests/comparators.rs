@@ -101,3 +101,8 @@ fn st_net_learns() {
 fn bleep_learns() {
     learns("bleep", &["model.comparator.nearest=20"]);
 }
+
+#[test]
+fn egn_learns() {
+    learns("egn", &["train.epochs=4", "model.depth.layers=2"]);
+}

@@ -5,9 +5,12 @@
 //! genes and labels. All read the patches of the bins alone and predict the bins alone.
 
 mod bleep;
+mod egn;
+mod exemplar_bridge;
 mod image_statistics;
 mod mean;
 mod model;
+mod patch_features;
 mod references;
 mod ridge;
 mod st_net;
@@ -19,6 +22,7 @@ use thiserror::Error;
 use crate::expression::Matrix;
 
 pub use bleep::Bleep;
+pub use egn::Egn;
 pub use image_statistics::{PATCH_STATISTICS, patch_statistics, patch_statistics_names};
 pub use mean::MeanModel;
 pub use model::ComparatorModel;

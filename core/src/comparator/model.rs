@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{Bleep, MeanModel, RidgeModel, StNet};
+use super::{Bleep, Egn, MeanModel, RidgeModel, StNet};
 use crate::batch::{LevelInput, MagNetBatch};
 use crate::level::{Level, PerLevel};
 use crate::loss::HybridLoss;
@@ -58,6 +58,16 @@ pub(super) trait BinModel {
     fn wanted_training_bins(&self) -> usize {
         0
     }
+
+    /// See [`ExpressionModel::steps_read_training_set`].
+    fn steps_read_training_set(&self) -> bool {
+        false
+    }
+
+    /// Side in pixels that patches must have, where the model cannot read others.
+    fn patch_px(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A model that MagNet is compared with, by [`MagNetConfig::architecture`]. The choice does not show in the names of the
@@ -73,6 +83,8 @@ pub enum ComparatorModel {
     StNet(StNet),
     /// BLEEP.
     Bleep(Bleep),
+    /// EGN.
+    Egn(Egn),
 }
 
 impl ComparatorModel {
@@ -87,6 +99,7 @@ impl ComparatorModel {
             Architecture::Ridge => Self::Ridge(RidgeModel::new(config, device)),
             Architecture::StNet => Self::StNet(StNet::new(config, device)),
             Architecture::Bleep => Self::Bleep(Bleep::new(config, device)),
+            Architecture::Egn => Self::Egn(Egn::new(config, device)),
             Architecture::Figure2 | Architecture::Published => {
                 return Err(ConfigError {
                     field: "architecture".into(),
@@ -103,6 +116,7 @@ impl ComparatorModel {
             Self::Ridge(model) => model,
             Self::StNet(model) => model,
             Self::Bleep(model) => model,
+            Self::Egn(model) => model,
         }
     }
 
@@ -117,6 +131,7 @@ impl ComparatorModel {
             Self::Mean(model) => Self::Mean(model.with_mean(&bins.0)),
             Self::StNet(model) => Self::StNet(model.with_statistics(bins)),
             Self::Bleep(model) => Self::Bleep(model.with_statistics(bins)),
+            Self::Egn(model) => Self::Egn(model.with_statistics(bins)),
             other @ Self::Ridge(_) => other,
         })
     }
@@ -134,6 +149,7 @@ impl ComparatorModel {
         Ok(match self {
             Self::Ridge(model) => Self::Ridge(model.with_training_set(set)?),
             Self::Bleep(model) => Self::Bleep(model.with_training_set(set)?),
+            Self::Egn(model) => Self::Egn(model.with_training_set(set)?),
             other @ (Self::Mean(_) | Self::StNet(_)) => other,
         })
     }
@@ -144,7 +160,7 @@ impl ComparatorModel {
         match self {
             Self::StNet(model) => Ok(Self::StNet(model.with_pretrained_encoder(weights)?)),
             Self::Bleep(model) => Ok(Self::Bleep(model.with_pretrained_encoder(weights)?)),
-            Self::Mean(_) | Self::Ridge(_) => Err(WeightsError::Mismatch {
+            Self::Mean(_) | Self::Ridge(_) | Self::Egn(_) => Err(WeightsError::Mismatch {
                 missing: Vec::new(),
                 unexpected: weights.into_keys().collect(),
                 misshapen: Vec::new(),
@@ -163,7 +179,8 @@ impl ExpressionModel for ComparatorModel {
         let (found, fits) = match input {
             LevelInput::Patches(patches) => {
                 let [_, channels, height, width] = patches.dims();
-                (patches.dims().to_vec(), channels == 3 && height > 0 && width > 0)
+                let fits = model.patch_px().is_none_or(|side| height == side && width == side);
+                (patches.dims().to_vec(), channels == 3 && height > 0 && width > 0 && fits)
             }
             LevelInput::Encoded(bins) => (bins.dims().to_vec(), bins.dims()[1] == model.width()),
             LevelInput::Features(rows) => (rows.dims().to_vec(), false),
@@ -173,7 +190,12 @@ impl ExpressionModel for ComparatorModel {
             LevelInput::Encoded(bins) if fits => Ok(bins.clone()),
             _ => Err(BatchError {
                 field: format!("inputs.{level}"),
-                expected: format!("patches [N, 3, P, P] or encoded bins [N, {}]", model.width()),
+                expected: match model.patch_px() {
+                    Some(side) => {
+                        format!("patches [N, 3, {side}, {side}] or encoded bins [N, {}]", model.width())
+                    }
+                    None => format!("patches [N, 3, P, P] or encoded bins [N, {}]", model.width()),
+                },
                 found: format!("{found:?}"),
             }),
         }
@@ -217,5 +239,9 @@ impl ExpressionModel for ComparatorModel {
 
     fn wanted_training_bins(&self) -> usize {
         self.inner().wanted_training_bins()
+    }
+
+    fn steps_read_training_set(&self) -> bool {
+        self.inner().steps_read_training_set()
     }
 }

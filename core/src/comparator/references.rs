@@ -3,6 +3,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::expression::Matrix;
 use crate::model::{MagNetConfig, TrainingSetError};
 
 /// `M` training bins, each with a key by which it is found and its labels. They are stored with the weights and never
@@ -68,6 +69,15 @@ impl References {
         nearness.topk_with_indices(count.min(references), 1).1
     }
 
+    /// Keys of references.
+    ///
+    /// # Shapes
+    /// - `rows`: `[N,K]`
+    /// - output: `[N,K,F]`
+    pub(super) fn keys(&self, rows: Tensor<2, Int>) -> Tensor<3> {
+        picked(self.keys.val(), rows)
+    }
+
     /// Labels of references.
     ///
     /// # Shapes
@@ -89,15 +99,20 @@ fn picked(table: Tensor<2>, rows: Tensor<2, Int>) -> Tensor<3> {
 }
 
 /// A parameter with other values, on its own device: what it is filled from may live on another, or track gradients.
-pub(super) fn replaced<const D: usize>(
-    param: Param<Tensor<D>>,
-    values: &Tensor<D>,
-) -> Result<Param<Tensor<D>>, TrainingSetError> {
-    let shape = values.dims();
-    let values =
-        values.clone().try_into_vec_as::<f32>().map_err(|error| TrainingSetError(format!("{error:?}")))?;
-    let data = TensorData::new(values, shape);
+fn replaced(param: Param<Tensor<2>>, values: &Tensor<2>) -> Result<Param<Tensor<2>>, TrainingSetError> {
+    let Matrix { rows, cols, values } = host_matrix(values)?;
+    let data = TensorData::new(values, [rows, cols]);
     Ok(param.map(|old| Tensor::from_data(data, &old.device())))
+}
+
+/// A tensor read from its device.
+///
+/// # Errors
+/// If the device fails.
+pub(super) fn host_matrix(tensor: &Tensor<2>) -> Result<Matrix, TrainingSetError> {
+    let [rows, cols] = tensor.dims();
+    let values = tensor.clone().try_into_vec_as::<f32>();
+    values.map(|values| Matrix { rows, cols, values }).map_err(|error| TrainingSetError(format!("{error:?}")))
 }
 
 #[cfg(test)]
@@ -124,7 +139,8 @@ mod tests {
         let references = three();
         let rows = References::greatest(references.nearness(queries), 2);
         assert_eq!(rows.to_data().iter::<i64>().collect::<Vec<_>>(), [2, 0, 1, 2]);
-        assert_values(&values(&references.labels(rows)), &[2.5, 0.5, 1.5, 2.5], 0.0);
+        assert_values(&values(&references.labels(rows.clone())), &[2.5, 0.5, 1.5, 2.5], 0.0);
+        assert_values(&values(&references.keys(rows)), &[1.0, 1.0, 0.0, 0.0, 10.0, 0.0, 1.0, 1.0], 0.0);
     }
 
     #[test]

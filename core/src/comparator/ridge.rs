@@ -4,22 +4,16 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use nalgebra::{Cholesky, DMatrix};
 
-use super::image_statistics::{PATCH_STATISTICS, patch_statistics};
 use super::model::BinModel;
+use super::patch_features::{PATCH_FEATURES, patch_features};
+use super::references::host_matrix;
 use super::{ComparatorError, check_training};
 use crate::batch::MagNetBatch;
 use crate::expression::Matrix;
 use crate::model::{MagNetConfig, TrainingSet, TrainingSetError};
 
-/// Sides of the centred squares whose statistics are read, as parts of the patch: at 512 px, the three patches of the
-/// paper (512, 224 and 112 px).
-const CROPS: [f64; 3] = [1.0, 224.0 / 512.0, 112.0 / 512.0];
-
 /// Side of the patch that ridge reads, in pixels: enough for its texture, little enough for a batch of bins.
 pub const RIDGE_PATCH_PX: usize = 224;
-
-/// Number of statistics that ridge reads of a patch.
-const FEATURES: usize = CROPS.len() * PATCH_STATISTICS;
 
 /// Ridge regression on the statistics of a patch and of its centre, as a model.
 #[derive(Module, Debug)]
@@ -36,7 +30,8 @@ impl RidgeModel {
     pub(super) fn new(config: &MagNetConfig, device: &Device) -> Self {
         let genes = config.genes;
         Self {
-            weight: Param::from_tensor(Tensor::zeros([FEATURES, genes], device)).set_require_grad(false),
+            weight: Param::from_tensor(Tensor::zeros([PATCH_FEATURES, genes], device))
+                .set_require_grad(false),
             bias: Param::from_tensor(Tensor::zeros([genes], device)).set_require_grad(false),
             config: config.clone(),
         }
@@ -44,15 +39,10 @@ impl RidgeModel {
 
     /// The model fitted to the set.
     pub(super) fn with_training_set(self, set: &TrainingSet) -> Result<Self, TrainingSetError> {
-        let host = |tensor: &Tensor<2>| {
-            let [rows, cols] = tensor.dims();
-            let values = tensor.clone().try_into_vec_as::<f32>();
-            values.map(|values| Matrix { rows, cols, values }).map_err(|e| TrainingSetError(format!("{e:?}")))
-        };
         let penalty = self.config.comparator.penalty;
-        let (weight, bias) = solve(&host(&set.encoded)?, &host(&set.labels)?, penalty)
+        let (weight, bias) = solve(&host_matrix(&set.encoded)?, &host_matrix(&set.labels)?, penalty)
             .map_err(|error| TrainingSetError(error.to_string()))?;
-        let (rows, cols) = (FEATURES, bias.len());
+        let (rows, cols) = (PATCH_FEATURES, bias.len());
         let weight = TensorData::new(weight, [rows, cols]);
         let bias = TensorData::new(bias, [cols]);
         Ok(Self {
@@ -68,28 +58,12 @@ impl BinModel for RidgeModel {
         &self.config
     }
 
-    /// Reads the patches back from the device, because the statistics are the host's.
     fn encode(&self, patches: Tensor<4>) -> Tensor<2> {
-        let [count, _, side, width] = patches.dims();
-        let device = patches.device();
-        let pixels = patches.permute([0, 2, 3, 1]).into_data().convert::<f32>();
-        // A device that fails gives no pixels: zeros here, and an error from whoever reads what comes of them.
-        let pixels = pixels.try_into_vec::<f32>().unwrap_or_default();
-        let mut values = Vec::with_capacity(count * FEATURES);
-        for patch in pixels.chunks_exact((3 * side * width).max(1)) {
-            let rgb: Vec<u8> = patch.iter().map(|value| (value * 255.0).round() as u8).collect();
-            for part in CROPS {
-                let crop = centre(&rgb, side, ((side as f64 * part).round() as usize).max(1));
-                let own = patch_statistics(&crop.0, crop.1).unwrap_or([0.0; PATCH_STATISTICS]);
-                values.extend(own);
-            }
-        }
-        values.resize(count * FEATURES, 0.0);
-        Tensor::from_data(TensorData::new(values, [count, FEATURES]), &device)
+        patch_features(patches)
     }
 
     fn width(&self) -> usize {
-        FEATURES
+        PATCH_FEATURES
     }
 
     fn predict(&self, bins: Tensor<2>, _batch: &MagNetBatch) -> Tensor<2> {
@@ -103,20 +77,6 @@ impl BinModel for RidgeModel {
     fn wanted_training_bins(&self) -> usize {
         usize::MAX
     }
-}
-
-/// The centred square of `wanted` pixels (or one more, so that they have a centre in common) of a square RGB patch, and
-/// its side.
-fn centre(rgb: &[u8], side: usize, wanted: usize) -> (Vec<u8>, usize) {
-    let wanted = wanted.min(side);
-    let edge = (side - wanted) / 2;
-    let own = side - 2 * edge;
-    let mut crop = Vec::with_capacity(own * own * 3);
-    for row in edge..edge + own {
-        let start = (row * side + edge) * 3;
-        crop.extend_from_slice(rgb.get(start..start + own * 3).unwrap_or_default());
-    }
-    (crop, own)
 }
 
 /// Least squares with a penalty on the squared coefficients of the standardised features; the intercept is free.
@@ -160,14 +120,14 @@ fn solve(features: &Matrix, labels: &Matrix, penalty: f64) -> Result<(Vec<f32>, 
 }
 
 /// Mean and standard deviation of each training feature.
-struct Scaling {
-    mean: Vec<f64>,
+pub(super) struct Scaling {
+    pub(super) mean: Vec<f64>,
     /// 0 for a constant feature.
-    inverse_sd: Vec<f64>,
+    pub(super) inverse_sd: Vec<f64>,
 }
 
 impl Scaling {
-    fn of(features: &Matrix) -> Self {
+    pub(super) fn of(features: &Matrix) -> Self {
         let columns = (0..features.cols).map(|col| {
             let column = features.column(col);
             let n = column.len() as f64;
@@ -277,16 +237,5 @@ mod tests {
         assert_eq!(refused(&none, &none, 1.0), ComparatorError::Empty { what: "training rows" });
         let short = matrix(1, 1, &[1.0]);
         assert!(matches!(refused(&features, &short, 1.0), ComparatorError::Size { .. }));
-    }
-
-    #[test]
-    fn the_centre_of_a_patch_is_its_middle() {
-        let rgb: Vec<u8> = (0..25).flat_map(|pixel| [pixel; 3]).collect();
-        let (crop, side) = centre(&rgb, 5, 3);
-        assert_eq!(side, 3);
-        assert_eq!(crop.iter().step_by(3).copied().collect::<Vec<_>>(), [6, 7, 8, 11, 12, 13, 16, 17, 18]);
-        // Four of five pixels have no centre in common with them: all five.
-        assert_eq!(centre(&rgb, 5, 4), (rgb.clone(), 5));
-        assert_eq!(centre(&rgb, 5, 9), (rgb, 5));
     }
 }

@@ -68,6 +68,12 @@ pub trait ExpressionModel {
     fn wanted_training_bins(&self) -> usize {
         0
     }
+
+    /// Whether steps read what [`Model::with_training_set`] leaves: then it comes before the first as well as after
+    /// the last, and batches say what of it their bins must not see ([`MagNetBatch::own_references`]).
+    fn steps_read_training_set(&self) -> bool {
+        false
+    }
 }
 
 /// Bins of the training slides, for what is learnt from all of them at once.
@@ -234,5 +240,9 @@ impl ExpressionModel for Model {
 
     fn wanted_training_bins(&self) -> usize {
         self.inner().wanted_training_bins()
+    }
+
+    fn steps_read_training_set(&self) -> bool {
+        self.inner().steps_read_training_set()
     }
 }

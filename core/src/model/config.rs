@@ -88,17 +88,22 @@ pub enum Architecture {
     /// common space), `patch_encoder`, `head_dropout` (of the projection heads), `loss.units` (of what its expression
     /// encoder reads), `comparator.references`, `comparator.nearest` and `comparator.temperature`.
     Bleep,
+    /// EGN (Yang et al. 2023): a vision transformer that training bins of alike tissue guide. It reads
+    /// `levels.bin.patch_px` (of which a token is a quarter), `width`, `depth` (its transformer), `head_dropout`,
+    /// `comparator.references` and `comparator.nearest`.
+    Egn,
 }
 
 impl Architecture {
     /// Every model, MagNet first.
-    pub const ALL: [Architecture; 6] = [
+    pub const ALL: [Architecture; 7] = [
         Architecture::Figure2,
         Architecture::Published,
         Architecture::Mean,
         Architecture::Ridge,
         Architecture::StNet,
         Architecture::Bleep,
+        Architecture::Egn,
     ];
 
     /// The name in configurations and tables.
@@ -110,6 +115,7 @@ impl Architecture {
             Architecture::Ridge => "ridge",
             Architecture::StNet => "stnet",
             Architecture::Bleep => "bleep",
+            Architecture::Egn => "egn",
         }
     }
 
@@ -125,9 +131,9 @@ impl Architecture {
 pub struct ComparatorConfig {
     /// Ridge: penalty on the squared coefficients of the standardised features.
     pub penalty: f64,
-    /// BLEEP: most training bins that are kept to retrieve from.
+    /// BLEEP, EGN: most training bins that are kept to retrieve from.
     pub references: usize,
-    /// BLEEP: training bins whose expression is averaged.
+    /// BLEEP: training bins whose expression is averaged. EGN: training bins that are a bin's exemplars.
     pub nearest: usize,
     /// BLEEP: what similarities are divided by before the softmax.
     pub temperature: f64,

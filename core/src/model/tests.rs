@@ -138,6 +138,7 @@ impl Selection {
                     *self.core.get(level),
                 )
             })),
+            own_references: None,
         }
     }
 }

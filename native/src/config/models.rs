@@ -7,13 +7,14 @@ use super::RunConfig;
 use crate::error::InputError;
 
 /// Names of the models with what each is. The first is the default.
-pub const MODELS: [(&str, &str); 6] = [
+pub const MODELS: [(&str, &str); 7] = [
     ("magnet", "MagNet, as in the paper's Figure 2"),
     ("published", "MagNet as its authors' released code runs it"),
     ("mean", "the training mean of each gene"),
     ("ridge", "ridge regression on colour and texture statistics of the patch"),
     ("stnet", "ST-Net: a convolutional network and a linear map"),
     ("bleep", "BLEEP: contrastive learning of image and expression, and retrieval"),
+    ("egn", "EGN: a vision transformer that training bins of alike tissue guide"),
 ];
 
 /// The architecture behind a name.
@@ -75,6 +76,11 @@ impl RunConfig {
         if model.architecture == Architecture::Ridge {
             model.levels.bin.patch_um = model.levels.spot.patch_um;
             model.levels.bin.patch_px = RIDGE_PATCH_PX;
+        }
+        if model.architecture == Architecture::Egn {
+            // Two bridges at the least: one layer would leave nothing for exemplars to revise.
+            model.depth.layers = model.depth.layers.max(4);
+            model.comparator.nearest = 9;
         }
         Ok(self)
     }

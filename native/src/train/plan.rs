@@ -71,7 +71,7 @@ pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
     let setup = Setup::open(options)?;
     let config = &options.config.train;
     let device = Setup::training_device(&options.device);
-    let model = initial_model(&setup, config.seed, &device)?;
+    let (model, rows) = initial_model(&setup, config, &device)?;
     let parameters = model.num_params();
 
     let blocks = epoch_blocks(&setup.training, config.batch_bins, setup.model.halo_hops(), config.seed, 0);
@@ -84,7 +84,10 @@ pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
     let started = Instant::now();
     let prepared = PreparedBlock::read(&setup.training, slide, block, Some(augmentation))?;
     let terms = match model.learns_by_steps() {
-        true => step(model, &mut Updater::new(config), config.learning_rate, &prepared, &setup, &device)?.1,
+        true => {
+            let (mut updater, rate) = (Updater::new(config), config.learning_rate);
+            step(model, &mut updater, rate, &prepared, &setup, &rows, &device)?.1
+        }
         false => LossTerms::read(&model.objective(&prepared.to_batch(&setup.training, &device)?)?)?,
     };
     let step_seconds = started.elapsed().as_secs_f64();

@@ -366,3 +366,67 @@ fn normalised_values_train_the_model_that_their_counts_train() {
     let error = run(&options(root.path(), "run", as_given, &never)).unwrap_err();
     assert!(error.to_string().contains("data.normalization: expected log1p_cp10k or"), "{error}");
 }
+
+/// EGN on the slides of [`dataset`].
+fn egn() -> RunConfig {
+    let mut config = config(&["train.augmentation.stain_jitter=0.5"]).with_model("egn").unwrap();
+    config.model.comparator.references = 150;
+    config
+}
+
+#[test]
+fn a_training_bin_is_kept_from_the_rows_of_its_slide_or_where_all_are_of_one_from_its_own() {
+    let root = dataset();
+    let mut options = options(root.path(), "egn", egn(), &never);
+    let ranges = |options: &TrainOptions<'_>| {
+        let setup = setup::Setup::open(options).unwrap();
+        let config = &options.config.train;
+        let (model, rows) = trainer::initial_model(&setup, config, &Device::flex()).unwrap();
+        let blocks = batches::epoch_blocks(&setup.training, config.batch_bins, 0, config.seed, 0);
+        let mut found = Vec::new();
+        for (slide, block) in blocks {
+            let nodes = block.nodes.bin.clone();
+            let prepared = batches::PreparedBlock::read(&setup.training, slide, block, None).unwrap();
+            let own = rows.own(&prepared, &Device::flex()).to_data().iter::<i64>().collect::<Vec<_>>();
+            found.extend(own.chunks(2).zip(nodes).map(|(own, node)| (slide, node, own[0], own[1])));
+        }
+        found.sort_unstable();
+        let weights = magnet_core::weights::Weights::of(&model).unwrap();
+        let labels = weights.arrays["references.labels"].values.clone();
+        let measured = setup.training.iter().map(|slide| slide.labels.bin.clone()).collect::<Vec<_>>();
+        (found, labels, measured)
+    };
+
+    // 150 of the 200 bins of two slides: together the two ranges are all rows.
+    let (found, labels, measured) = ranges(&options);
+    assert_eq!(labels.len(), 150 * 4);
+    let (first, second) = (found[0], found[199]);
+    assert_eq!((first.2, first.3, second.3), (0, second.2, 150));
+    assert!(found.iter().all(|own| (own.2, own.3) == if own.0 == 0 { (0, first.3) } else { (first.3, 150) }));
+    // Every row of a slide's range is a bin of that slide.
+    for (slide, rows) in [(0, 0..first.3), (1, first.3..150)] {
+        let slide: &magnet_core::expression::Matrix = &measured[slide];
+        let is_here = |row: &[f32]| (0..slide.rows).any(|bin| slide.row(bin) == row);
+        assert!(rows.clone().all(|row| is_here(&labels[row as usize * 4..][..4])));
+    }
+
+    // One slide of 100 bins, all of them wanted: each bin's own row holds its own labels.
+    options.train.pop();
+    let (found, labels, measured) = ranges(&options);
+    assert_eq!(found.len(), 100);
+    for (_, node, first, end) in found {
+        assert_eq!(end, first + 1);
+        assert_eq!(labels[first as usize * 4..][..4], *measured[0].row(node as usize));
+    }
+}
+
+#[test]
+fn a_model_that_reads_the_training_set_in_its_steps_resumes_as_it_would_have_gone_on() {
+    let root = dataset();
+    let whole = run(&options(root.path(), "whole", egn(), &never)).unwrap();
+    let stop = |steps: usize| steps == 5;
+    assert!(run(&options(root.path(), "parts", egn(), &stop)).unwrap_err().is::<Interrupted>());
+    let resumed = TrainOptions { resume: true, ..options(root.path(), "parts", egn(), &never) };
+    let resumed = run(&resumed).unwrap();
+    assert_eq!(resumed.weights_sha256, whole.weights_sha256);
+}

@@ -20,7 +20,7 @@ use super::optimizer::Updater;
 use super::output::{EpochRow, RunFolder};
 use super::schedule::Schedule;
 use super::setup::Setup;
-use super::training_set::with_training_set;
+use super::training_set::{TrainingRows, with_training_set};
 use super::validate::{Validation, bin_pcc_gene_mean, validate};
 use super::{TrainOptions, output};
 use crate::checkpoint::{self, Generation, Position, Progress};
@@ -36,6 +36,8 @@ pub struct Trainer<'a> {
     device: Device,
     schedule: Schedule,
     model: Model,
+    /// The training bins that the model is given.
+    training_rows: TrainingRows,
     updater: Updater,
     average: Option<MovingAverage>,
     best: Option<Weights>,
@@ -68,13 +70,19 @@ pub struct Trained {
     pub rows: Vec<EpochRow>,
 }
 
-/// The untrained model of a run, on a device with autodiff: a function of the seed.
-pub fn initial_model(setup: &Setup, seed: u64, device: &Device) -> Result<Model> {
+/// The untrained model of a run, on a device with autodiff, and the training bins that it is given: a function of the
+/// seed.
+pub fn initial_model(setup: &Setup, config: &TrainConfig, device: &Device) -> Result<(Model, TrainingRows)> {
     let statistics = PerLevel::from_fn(|level| {
         let statistics = setup.statistics.get(level);
         (statistics.mean.clone(), statistics.sd.clone())
     });
-    Ok(drawn_model(&setup.model, seed, device)?.with_gene_statistics(&statistics)?)
+    let mut model = drawn_model(&setup.model, config.seed, device)?.with_gene_statistics(&statistics)?;
+    let rows = TrainingRows::choose(&model, &setup.training, config);
+    if model.steps_read_training_set() {
+        model = with_training_set(model, &setup.training, &rows, config.batch_bins, device)?;
+    }
+    Ok((model, rows))
 }
 
 /// A model with random weights: a function of the seed.
@@ -102,9 +110,13 @@ pub fn step(
     rate: f64,
     prepared: &PreparedBlock,
     setup: &Setup,
+    training_rows: &TrainingRows,
     device: &Device,
 ) -> Result<(Model, LossTerms)> {
-    let batch = prepared.to_batch(&setup.training, device)?;
+    let mut batch = prepared.to_batch(&setup.training, device)?;
+    if model.steps_read_training_set() {
+        batch.own_references = Some(training_rows.own(prepared, device));
+    }
     let loss = model.objective(&batch)?;
     let terms = LossTerms::read(&loss)?;
     let gradients = GradientsParams::from_grads(loss.total.backward(), &model);
@@ -119,7 +131,7 @@ impl<'a> Trainer<'a> {
     pub fn start(options: &'a TrainOptions<'a>, setup: &'a Setup, folder: &'a RunFolder) -> Result<Self> {
         let config = &options.config.train;
         let device = Setup::training_device(&options.device);
-        let model = initial_model(setup, config.seed, &device)?;
+        let (model, training_rows) = initial_model(setup, config, &device)?;
         let average = match config.ema_decay > 0.0 {
             true => Some(MovingAverage::new(config.ema_decay, &Weights::of(&model)?, &options.device)),
             false => None,
@@ -133,6 +145,7 @@ impl<'a> Trainer<'a> {
             device,
             schedule: Schedule::new(config.schedule, config.learning_rate, config.epochs),
             model,
+            training_rows,
             updater: Updater::new(config),
             average,
             best: None,
@@ -239,8 +252,9 @@ impl<'a> Trainer<'a> {
                 let rate = self.schedule.at(epoch, index, steps);
                 self.rate = rate;
                 self.device.seed(derived_seed(config.seed, "dropout", &[epoch as u64, index as u64]));
+                let (model, rows) = (self.model.clone(), &self.training_rows);
                 let (model, terms) =
-                    step(self.model.clone(), &mut self.updater, rate, &prepared, setup, &self.device)?;
+                    step(model, &mut self.updater, rate, &prepared, setup, rows, &self.device)?;
                 if !terms.total.is_finite() {
                     bail!(
                         "epoch {}, step {index}: the loss is {}; a lower train.learning_rate or a train.clip_norm helps",
@@ -354,9 +368,9 @@ impl<'a> Trainer<'a> {
             return Ok(weights);
         }
         let model = weights.load_into(self.model.valid())?;
-        let (slides, config) = (&self.setup.training, self.config);
+        let (slides, rows) = (&self.setup.training, &self.training_rows);
         let device = &self.options.device;
-        Ok(Weights::of(&with_training_set(model, slides, config.batch_bins, config.seed, device)?)?)
+        Ok(Weights::of(&with_training_set(model, slides, rows, self.config.batch_bins, device)?)?)
     }
 
     fn validate(&self, weights: &Weights) -> Result<Validation> {
