@@ -106,3 +106,13 @@ fn bleep_learns() {
 fn egn_learns() {
     learns("egn", &["train.epochs=4", "model.depth.layers=2"]);
 }
+
+#[test]
+fn histogene_learns() {
+    learns("histogene", &[]);
+}
+
+#[test]
+fn hist2st_learns() {
+    learns("hist2st", &[]);
+}

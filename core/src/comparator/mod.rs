@@ -7,12 +7,15 @@
 mod bleep;
 mod egn;
 mod exemplar_bridge;
+mod hist2st;
+mod histogene;
 mod image_statistics;
 mod mean;
 mod model;
 mod patch_features;
 mod references;
 mod ridge;
+mod spot_transformer;
 mod st_net;
 #[cfg(test)]
 mod testing;
@@ -23,6 +26,8 @@ use crate::expression::Matrix;
 
 pub use bleep::Bleep;
 pub use egn::Egn;
+pub use hist2st::Hist2St;
+pub use histogene::HisToGene;
 pub use image_statistics::{PATCH_STATISTICS, patch_statistics, patch_statistics_names};
 pub use mean::MeanModel;
 pub use model::ComparatorModel;

@@ -3,13 +3,13 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{Bleep, Egn, MeanModel, RidgeModel, StNet};
+use super::{Bleep, Egn, HisToGene, Hist2St, MeanModel, RidgeModel, StNet};
 use crate::batch::{LevelInput, MagNetBatch};
 use crate::level::{Level, PerLevel};
 use crate::loss::HybridLoss;
 use crate::model::{
     Architecture, BatchError, ConfigError, ExpressionModel, GeneStatistics, MagNetConfig, ObjectiveError,
-    StatisticsError, TrainingSet, TrainingSetError, WeightMap, WeightsError, check_statistics,
+    StatisticsError, TrainingSet, TrainingSetError, WeightMap, WeightsError, check_bins, check_statistics,
 };
 
 /// A model that reads the patches of bins and predicts the bins.
@@ -85,6 +85,10 @@ pub enum ComparatorModel {
     Bleep(Bleep),
     /// EGN.
     Egn(Egn),
+    /// HisToGene.
+    HisToGene(HisToGene),
+    /// Hist2ST.
+    Hist2St(Hist2St),
 }
 
 impl ComparatorModel {
@@ -100,6 +104,8 @@ impl ComparatorModel {
             Architecture::StNet => Self::StNet(StNet::new(config, device)),
             Architecture::Bleep => Self::Bleep(Bleep::new(config, device)),
             Architecture::Egn => Self::Egn(Egn::new(config, device)),
+            Architecture::HisToGene => Self::HisToGene(HisToGene::new(config, device)),
+            Architecture::Hist2St => Self::Hist2St(Hist2St::new(config, device)),
             Architecture::Figure2 | Architecture::Published => {
                 return Err(ConfigError {
                     field: "architecture".into(),
@@ -117,6 +123,8 @@ impl ComparatorModel {
             Self::StNet(model) => model,
             Self::Bleep(model) => model,
             Self::Egn(model) => model,
+            Self::HisToGene(model) => model,
+            Self::Hist2St(model) => model,
         }
     }
 
@@ -132,6 +140,8 @@ impl ComparatorModel {
             Self::StNet(model) => Self::StNet(model.with_statistics(bins)),
             Self::Bleep(model) => Self::Bleep(model.with_statistics(bins)),
             Self::Egn(model) => Self::Egn(model.with_statistics(bins)),
+            Self::HisToGene(model) => Self::HisToGene(model.with_statistics(bins)),
+            Self::Hist2St(model) => Self::Hist2St(model.with_statistics(bins)),
             other @ Self::Ridge(_) => other,
         })
     }
@@ -150,7 +160,7 @@ impl ComparatorModel {
             Self::Ridge(model) => Self::Ridge(model.with_training_set(set)?),
             Self::Bleep(model) => Self::Bleep(model.with_training_set(set)?),
             Self::Egn(model) => Self::Egn(model.with_training_set(set)?),
-            other @ (Self::Mean(_) | Self::StNet(_)) => other,
+            other => other,
         })
     }
 
@@ -160,7 +170,7 @@ impl ComparatorModel {
         match self {
             Self::StNet(model) => Ok(Self::StNet(model.with_pretrained_encoder(weights)?)),
             Self::Bleep(model) => Ok(Self::Bleep(model.with_pretrained_encoder(weights)?)),
-            Self::Mean(_) | Self::Ridge(_) | Self::Egn(_) => Err(WeightsError::Mismatch {
+            _ => Err(WeightsError::Mismatch {
                 missing: Vec::new(),
                 unexpected: weights.into_keys().collect(),
                 misshapen: Vec::new(),
@@ -203,6 +213,7 @@ impl ExpressionModel for ComparatorModel {
 
     fn forward(&self, batch: &MagNetBatch) -> Result<PerLevel<Tensor<2>>, BatchError> {
         let bins = self.encode(Level::Bin, &batch.inputs.bin)?;
+        check_bins(batch, bins.dims()[0])?;
         let predicted = self.inner().predict(bins, batch).narrow(0, 0, batch.core.bin);
         let none = Tensor::zeros([0, self.inner().config().genes], &predicted.device());
         Ok(PerLevel { bin: predicted, spot: none.clone(), region: none })

@@ -86,6 +86,17 @@ impl MagNetConfig {
     }
 }
 
+/// Compares the tables of the bins with the number of bins, and the number of core bins.
+#[cfg(feature = "comparators")]
+pub(crate) fn check_bins(batch: &MagNetBatch, bins: usize) -> Result<(), BatchError> {
+    require(bins > 0, || ("inputs.bin".to_owned(), "at least one node".to_owned(), bins))?;
+    let core = batch.core.bin;
+    require(core <= bins, || ("core.bin".to_owned(), format!("at most {bins} nodes"), core))?;
+    let places = batch.places.dims();
+    require(places == [bins, 2], || ("places".to_owned(), format!("[{bins}, 2]"), format!("{places:?}")))?;
+    check_table("graphs.bin", &batch.graphs.bin, bins)
+}
+
 fn input_dims(input: &LevelInput) -> Vec<usize> {
     match input {
         LevelInput::Patches(patches) => patches.dims().to_vec(),

@@ -92,11 +92,18 @@ pub enum Architecture {
     /// `levels.bin.patch_px` (of which a token is a quarter), `width`, `depth` (its transformer), `head_dropout`,
     /// `comparator.references` and `comparator.nearest`.
     Egn,
+    /// HisToGene (Pang et al. 2021): a transformer whose tokens are the spots of a block. It reads `width`, `genes`,
+    /// `levels.bin.patch_px` and, for the transformer, `depth.layers`, `depth.heads`, `depth.feed_forward` and
+    /// `depth.dropout`.
+    HisToGene,
+    /// Hist2ST (Zeng et al. 2022): a Convmixer, the same transformer, and a graph network over the neighbours. It reads
+    /// what HisToGene does, and `graph.layers` and `neighbors`.
+    Hist2St,
 }
 
 impl Architecture {
     /// Every model, MagNet first.
-    pub const ALL: [Architecture; 7] = [
+    pub const ALL: [Architecture; 9] = [
         Architecture::Figure2,
         Architecture::Published,
         Architecture::Mean,
@@ -104,6 +111,8 @@ impl Architecture {
         Architecture::StNet,
         Architecture::Bleep,
         Architecture::Egn,
+        Architecture::HisToGene,
+        Architecture::Hist2St,
     ];
 
     /// The name in configurations and tables.
@@ -116,6 +125,8 @@ impl Architecture {
             Architecture::StNet => "stnet",
             Architecture::Bleep => "bleep",
             Architecture::Egn => "egn",
+            Architecture::HisToGene => "histogene",
+            Architecture::Hist2St => "hist2st",
         }
     }
 

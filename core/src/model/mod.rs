@@ -30,6 +30,8 @@ use burn::tensor::{Device, Tensor};
 
 pub use architecture::{ExpressionModel, Model, ObjectiveError, TrainingSet, TrainingSetError};
 pub use check::BatchError;
+#[cfg(feature = "comparators")]
+pub(crate) use check::check_bins;
 pub use config::{
     Architecture, ComparatorConfig, ConsistencyTarget, CrossLevelConfig, DepthConfig, GraphAttentionKind,
     GraphConfig, LossConfig, LossUnits, MagNetConfig, PatchEncoderConfig, Pooling, ResNetDepth, WideFeatures,
@@ -43,6 +45,8 @@ pub use mobilenet::MobileNetV1;
 pub use patch_encoder::PatchEncoder;
 pub use published::{Published, PublishedTrace};
 pub use resnet::ResNet;
+#[cfg(feature = "comparators")]
+pub(crate) use resnet::normalized;
 pub use validate::ConfigError;
 pub use weights::{
     Misshapen, WeightLayout, WeightMap, WeightTensor, WeightsError, expected_shapes, load_weights,

@@ -26,6 +26,18 @@ const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// Added to the variance before the root when pooling the standard deviation.
 const POOLING_EPSILON: f64 = 1e-6;
 
+/// Patches with the mean and standard deviation of ImageNet's channels taken out.
+///
+/// # Shapes
+/// - `patches`: `[N,3,P,P]` RGB in 0..1
+/// - output: `[N,3,P,P]`
+pub(crate) fn normalized(patches: Tensor<4>) -> Tensor<4> {
+    let device = patches.device();
+    let mean = Tensor::<1>::from_floats(IMAGENET_MEAN, &device).reshape([1, 3, 1, 1]);
+    let std = Tensor::<1>::from_floats(IMAGENET_STD, &device).reshape([1, 3, 1, 1]);
+    (patches - mean) / std
+}
+
 impl ResNetDepth {
     /// Number of blocks in each of the four stages.
     pub fn blocks(self) -> [usize; 4] {
@@ -176,10 +188,7 @@ impl ResNet {
     /// - `patches`: `[N,3,P,P]` RGB in 0..1
     /// - output: `[N,F]`
     pub fn forward(&self, patches: Tensor<4>) -> Tensor<2> {
-        let device = patches.device();
-        let mean = Tensor::<1>::from_floats(IMAGENET_MEAN, &device).reshape([1, 3, 1, 1]);
-        let std = Tensor::<1>::from_floats(IMAGENET_STD, &device).reshape([1, 3, 1, 1]);
-        self.forward_normalized((patches - mean) / std)
+        self.forward_normalized(normalized(patches))
     }
 
     /// Reads patches that are normalised already.

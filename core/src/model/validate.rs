@@ -25,6 +25,8 @@ const MAX_NEIGHBORS: usize = 256;
 const MAX_FEATURES: usize = 1 << 20;
 const MAX_PATCH_PX: usize = 4096;
 const MAX_REFERENCES: usize = 1 << 20;
+/// Of patches whose every pixel has weights of its own.
+const MAX_FLATTENED_PATCH_PX: usize = 512;
 
 impl MagNetConfig {
     /// Checks every field that the model is built from.
@@ -61,6 +63,9 @@ impl MagNetConfig {
 
         if self.architecture == Architecture::Published {
             self.validate_published()?;
+        }
+        if matches!(self.architecture, Architecture::HisToGene | Architecture::Hist2St) {
+            whole("levels.bin.patch_px", self.levels.bin.patch_px, 1, MAX_FLATTENED_PATCH_PX)?;
         }
         let comparator = &self.comparator;
         positive("comparator.penalty", comparator.penalty, f64::MAX)?;
@@ -207,6 +212,17 @@ mod tests {
             refused(|config| config.patch_encoder.width_multiplier = 1e9).field,
             "patch_encoder.width_multiplier"
         );
+    }
+
+    #[test]
+    fn patches_that_are_flattened_are_bounded_more_closely() {
+        for architecture in [Architecture::HisToGene, Architecture::Hist2St] {
+            let error = refused(|config| {
+                (config.architecture, config.wide_levels) = (architecture, false);
+                config.levels.bin.patch_px = 1024;
+            });
+            assert_eq!((error.field.as_str(), error.found.as_str()), ("levels.bin.patch_px", "1024"));
+        }
     }
 
     #[test]

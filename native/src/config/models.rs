@@ -7,7 +7,7 @@ use super::RunConfig;
 use crate::error::InputError;
 
 /// Names of the models with what each is. The first is the default.
-pub const MODELS: [(&str, &str); 7] = [
+pub const MODELS: [(&str, &str); 9] = [
     ("magnet", "MagNet, as in the paper's Figure 2"),
     ("published", "MagNet as its authors' released code runs it"),
     ("mean", "the training mean of each gene"),
@@ -15,6 +15,8 @@ pub const MODELS: [(&str, &str); 7] = [
     ("stnet", "ST-Net: a convolutional network and a linear map"),
     ("bleep", "BLEEP: contrastive learning of image and expression, and retrieval"),
     ("egn", "EGN: a vision transformer that training bins of alike tissue guide"),
+    ("histogene", "HisToGene: a transformer over the spots of a block"),
+    ("hist2st", "Hist2ST: a Convmixer, a transformer over the spots of a block, and a graph network"),
 ];
 
 /// The architecture behind a name.
