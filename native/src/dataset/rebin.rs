@@ -189,7 +189,7 @@ fn grid_pitch_px(places: &[BinPlace], centers: &[SlidePx]) -> (SlidePx, SlidePx)
         (rx, ry, cx, cy) = (rx + r * dx, ry + r * dy, cx + c * dx, cy + c * dy);
     }
     let determinant = rr * cc - rc * rc;
-    if !(determinant > 1e-9 * rr * cc) {
+    if determinant <= 1e-9 * rr * cc {
         return (SlidePx { x: 0.0, y: 0.0 }, SlidePx { x: 0.0, y: 0.0 });
     }
     let per_row = SlidePx { x: (rx * cc - cx * rc) / determinant, y: (ry * cc - cy * rc) / determinant };
