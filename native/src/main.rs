@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 use magnet_native::cli::{Cli, Command};
 use magnet_native::console::Console;
 use magnet_native::error::{exit, exit_code, is_broken_pipe};
-use magnet_native::{demo, doctor, evaluate, exchange, predict, prepare, protocol, synthetic, train};
+use magnet_native::{demo, doctor, evaluate, exchange, predict, prepare, protocol, report, synthetic, train};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -31,6 +31,7 @@ fn run(command: &Command, console: &Console) -> anyhow::Result<()> {
         Command::CrossValidate(args) => protocol::cross_validate(args, console),
         Command::Ablate(args) => protocol::ablate(args, console),
         Command::Predict(args) => predict::run(args, console),
+        Command::Report(command) => report::paper::run(command, console),
         Command::Import(args) => exchange::import(args, console),
         Command::Export(args) => exchange::export(args, console),
         Command::Doctor(args) => doctor::run(args, console),

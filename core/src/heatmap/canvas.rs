@@ -70,16 +70,30 @@ impl Canvas {
 
     /// Fills a disc with a smooth rim.
     pub fn fill_disc(&mut self, center_x: f64, center_y: f64, radius: f64, color: [u8; 3], alpha: f32) {
-        let reach = radius + 1.0;
-        let span = |center: f64, side: u32| {
-            let low = (center - reach).floor().clamp(0.0, f64::from(side)) as i64;
-            let high = (center + reach).ceil().clamp(0.0, f64::from(side)) as i64;
+        let center = (center_x, center_y);
+        self.stroke(center, center, 2.0 * radius, color, alpha);
+    }
+
+    /// Draws a straight line with round ends and smooth rims.
+    pub fn stroke(&mut self, from: (f64, f64), to: (f64, f64), width: f64, color: [u8; 3], alpha: f32) {
+        let reach = width / 2.0 + 1.0;
+        let span = |a: f64, b: f64, side: u32| {
+            let low = (a.min(b) - reach).floor().clamp(0.0, f64::from(side)) as i64;
+            let high = (a.max(b) + reach).ceil().clamp(0.0, f64::from(side)) as i64;
             low..high
         };
-        for y in span(center_y, self.height) {
-            for x in span(center_x, self.width) {
-                let (dx, dy) = (x as f64 + 0.5 - center_x, y as f64 + 0.5 - center_y);
-                let coverage = (radius + 0.5 - dx.hypot(dy)).clamp(0.0, 1.0);
+        let along = (to.0 - from.0, to.1 - from.1);
+        let squared = along.0 * along.0 + along.1 * along.1;
+        for y in span(from.1, to.1, self.height) {
+            for x in span(from.0, to.0, self.width) {
+                let (dx, dy) = (x as f64 + 0.5 - from.0, y as f64 + 0.5 - from.1);
+                // The nearest point of the line, as a part of its length.
+                let part = match squared > 0.0 {
+                    true => ((dx * along.0 + dy * along.1) / squared).clamp(0.0, 1.0),
+                    false => 0.0,
+                };
+                let distance = (dx - part * along.0).hypot(dy - part * along.1);
+                let coverage = (width / 2.0 + 0.5 - distance).clamp(0.0, 1.0);
                 if coverage > 0.0 {
                     self.blend(x, y, color, coverage as f32 * alpha);
                 }
@@ -136,6 +150,15 @@ mod tests {
         canvas.fill_disc(20.3, 19.6, 12.0, [200; 3], 1.0);
         let area: f64 = canvas.rgb().iter().step_by(3).map(|&value| f64::from(value) / 200.0).sum();
         assert!((area - std::f64::consts::PI * 144.0).abs() < 2.0, "{area}");
+    }
+
+    #[test]
+    fn a_line_has_the_area_of_its_length_and_width() {
+        let mut canvas = Canvas::new(60, 60, [0; 3]);
+        canvas.stroke((10.2, 50.1), (45.7, 12.4), 5.0, [200; 3], 1.0);
+        let area: f64 = canvas.rgb().iter().step_by(3).map(|&value| f64::from(value) / 200.0).sum();
+        let expected = 5.0 * 35.5_f64.hypot(37.7) + std::f64::consts::PI * 2.5 * 2.5;
+        assert!((area - expected).abs() < 0.02 * expected, "{area} {expected}");
     }
 
     #[test]

@@ -9,10 +9,14 @@ use super::text::Typeface;
 /// The note under every map of predicted values.
 pub const PREDICTED_NOTE: &str = "Predicted from the H&E image, not measured. Research use only.";
 
-const PAPER: [u8; 3] = [255, 255, 255];
-const INK: [u8; 3] = [28, 32, 38];
-const SOFT_INK: [u8; 3] = [92, 99, 110];
-const RULE: [u8; 3] = [205, 209, 215];
+/// The ground of every figure.
+pub const PAPER: [u8; 3] = [255, 255, 255];
+/// Text and scale bars.
+pub const INK: [u8; 3] = [28, 32, 38];
+/// Text that explains.
+pub const SOFT_INK: [u8; 3] = [92, 99, 110];
+/// Frames and grid lines.
+pub const RULE: [u8; 3] = [205, 209, 215];
 
 /// A map with everything that it needs to be understood by itself.
 #[derive(Debug, Clone)]

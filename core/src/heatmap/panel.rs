@@ -7,6 +7,9 @@ use super::scale::ValueRange;
 use crate::coordinates::SlideUm;
 use crate::slide::{PatchReader, PxWindow, SlideImage};
 
+/// Bins up to this size are drawn as squares.
+const LARGEST_SQUARE_BIN_UM: f64 = 20.0;
+
 /// The shape of a mark and its size in µm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mark {
@@ -23,6 +26,16 @@ pub enum Mark {
 }
 
 impl Mark {
+    /// A measured place of this size: the spots of Visium and Spatial Transcriptomics are round and lie apart, the bins
+    /// of Visium HD are squares that touch.
+    pub fn of_bin(size_um: f64) -> Self {
+        if size_um > LARGEST_SQUARE_BIN_UM {
+            Mark::Disc { diameter_um: size_um }
+        } else {
+            Mark::Square { side_um: size_um }
+        }
+    }
+
     /// Side or diameter, in µm.
     pub fn size_um(self) -> f64 {
         match self {

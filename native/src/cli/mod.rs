@@ -5,6 +5,7 @@ mod exchange;
 mod predict;
 mod prepare;
 mod protocol;
+mod report;
 mod train;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use prepare::{
     PrepareVisiumArgs, PrepareVisiumHdArgs,
 };
 pub use protocol::{AblateArgs, CrossValidateArgs, ProtocolArgs};
+pub use report::{NamedFolder, ReportCommand, ReportMapsArgs};
 pub use train::TrainArgs;
 
 /// What every `--help` says about exit codes.
@@ -137,6 +139,12 @@ pub enum Command {
                       predict --model run/model.safetensors --image slide.svs --out maps --resume"
     )]
     Predict(PredictArgs),
+    /// Draw the paper's figures and table from results
+    #[command(
+        subcommand,
+        after_help = "Example:\n  magnet-native report maps --scores MagNet=scores --out maps.png"
+    )]
+    Report(ReportCommand),
     /// Make a model file from weights that PyTorch saved
     #[command(
         after_help = "Examples:\n  magnet-native import --from released.pth --preset published --genes genes.txt \

@@ -8,10 +8,14 @@ use magnet_core::slide::PatchReader;
 
 use super::{EvaluatedSlide, Scores, open_image};
 use crate::model_file::ModelFile;
-use crate::report::{DetailGroup, GeneMap, GeneRow, ReportInput, ScoreRow, SlideMaps, TrainingRow};
+use crate::report::{
+    DetailGroup, GeneMap, GeneRow, ReportInput, ScoreRow, SlideMaps, TrainingRow, best_median_worst,
+};
 
 /// Longer side of the slides' pictures, in pixels.
 const THUMBNAIL_PX: u32 = 900;
+/// How many of the best genes are shown.
+const BEST_GENES: usize = 2;
 
 /// Everything that the report of this evaluation says.
 pub(super) fn input(
@@ -35,7 +39,8 @@ pub(super) fn input(
         }
         None => Vec::new(),
     };
-    let shown = shown_genes(&genes);
+    let pearsons: Vec<f64> = genes.iter().map(|gene| gene.pearson).collect();
+    let shown = best_median_worst(&pearsons, BEST_GENES);
     Ok(ReportInput {
         title: format!("MagNet on {tested}"),
         summary: format!("Trained on {trained}{chosen}; tested on {tested}."),
@@ -58,25 +63,6 @@ fn slide_names<'a>(ids: impl Iterator<Item = &'a str>) -> String {
     ids.collect::<Vec<_>>().join(", ")
 }
 
-/// Positions of the best two, the median and the worst gene, with what they are.
-fn shown_genes(genes: &[GeneRow]) -> Vec<(usize, &'static str)> {
-    let mut order: Vec<usize> = (0..genes.len()).collect();
-    let key = |gene: &usize| genes.get(*gene).map_or(f64::NAN, |gene| gene.pearson);
-    order.retain(|gene| !key(gene).is_nan());
-    order.sort_by(|a, b| key(b).total_cmp(&key(a)));
-    let places =
-        [(0, "best"), (1, "best"), (order.len() / 2, "median"), (order.len().saturating_sub(1), "worst")];
-    let mut shown: Vec<(usize, &'static str)> = Vec::new();
-    for (place, label) in places {
-        if let Some(&gene) = order.get(place)
-            && shown.iter().all(|(other, _)| *other != gene)
-        {
-            shown.push((gene, label));
-        }
-    }
-    shown
-}
-
 fn maps(
     slide: &EvaluatedSlide,
     symbols: &[String],
@@ -97,14 +83,11 @@ fn maps(
             }
         })
         .collect();
-    // Visium's and ST's spots are round, HD's bins square; only the latter touch each other.
-    let round = slide.slide.bin_um > 20.0;
-    let size = slide.slide.bin_um;
     Ok(SlideMaps {
         name: slide.slide.id.clone(),
         slide: Some(open_image(&slide.slide)?.thumbnail(THUMBNAIL_PX)?),
         centers: slide.layout.centers.bin.clone(),
-        mark: if round { Mark::Disc { diameter_um: size } } else { Mark::Square { side_um: size } },
+        mark: Mark::of_bin(slide.slide.bin_um),
         genes,
     })
 }
@@ -153,29 +136,4 @@ fn details(model: &ModelFile, slides: &[EvaluatedSlide]) -> anyhow::Result<Vec<D
             rows: vec![row("settings", provenance.run_config.clone())],
         },
     ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn gene(pearson: f64) -> GeneRow {
-        GeneRow {
-            symbol: "G".into(),
-            pearson,
-            mse: 0.0,
-            mae: 0.0,
-            measured_mean: 0.0,
-            measured_sd: 0.0,
-            predicted_sd: 0.0,
-        }
-    }
-
-    #[test]
-    fn best_median_and_worst_are_shown_once_and_undefined_ones_never() {
-        let genes: Vec<GeneRow> = [0.1, f64::NAN, 0.9, 0.5, -0.2].map(gene).to_vec();
-        assert_eq!(shown_genes(&genes), [(2, "best"), (3, "best"), (0, "median"), (4, "worst")]);
-        assert_eq!(shown_genes(&[gene(0.3)]), [(0, "best")]);
-        assert!(shown_genes(&[gene(f64::NAN)]).is_empty());
-    }
 }

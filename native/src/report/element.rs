@@ -102,8 +102,10 @@ fn escape(text: &str, out: &mut String) {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // Not allowed in HTML at all, whatever the escape.
-            '\0'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{7F}' => out.push('\u{FFFD}'),
+            // Not allowed in HTML or XML at all, whatever the escape.
+            '\u{FFFE}' | '\u{FFFF}' | '\0'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{7F}' => {
+                out.push('\u{FFFD}')
+            }
             other => out.push(other),
         }
     }

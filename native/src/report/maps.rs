@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use magnet_core::heatmap::{Backdrop, Canvas, Mark, Panel, PanelConfig, ScaleBar, ValueRange, View};
+use magnet_core::heatmap::{Backdrop, Canvas, Mark, Panel, PanelConfig, ScaleBar, View};
+use magnet_core::map::value_range;
 
 use super::charts::legend;
 use super::element::{Element, el};
@@ -12,10 +13,6 @@ use super::{GeneMap, ReportInput, SlideMaps};
 
 /// Longer side of a map, in pixels: twice what the page shows, for sharp screens and paper.
 const MAP_SIDE_PX: u32 = 560;
-
-/// The quantiles of measured and predicted values at which the colours end, so that a few extreme observations do not
-/// flatten the rest.
-const RANGE_QUANTILES: (f64, f64) = (0.01, 0.99);
 
 /// The maps of one slide: the H&E image once, then a column for each gene.
 pub(super) fn slide(maps: &SlideMaps, input: &ReportInput) -> Result<Element> {
@@ -32,13 +29,7 @@ pub(super) fn slide(maps: &SlideMaps, input: &ReportInput) -> Result<Element> {
         let figure = el("div")
             .class("gene")
             .child(el("h4").text("H&E").child(el("i").text(format!("{} observations", maps.centers.len()))));
-        let marks = match maps.mark {
-            Mark::Square { side_um } => format!("One square is one observation of {side_um} × {side_um} µm."),
-            Mark::Disc { diameter_um } => {
-                format!("One disc is one observation of {diameter_um} µm diameter.")
-            }
-        };
-        let marks = el("p").class("soft").text(marks);
+        let marks = el("p").class("soft").text(in_words(maps.mark));
         columns =
             columns.child(figure.child(picture_figure("Image", &panel.canvas, alt)?).child(bar).child(marks));
     }
@@ -48,9 +39,23 @@ pub(super) fn slide(maps: &SlideMaps, input: &ReportInput) -> Result<Element> {
     Ok(el("div").child(heading).child(columns))
 }
 
+/// What a mark stands for.
+pub(super) fn in_words(mark: Mark) -> String {
+    match mark {
+        Mark::Square { side_um } => format!("One square is one observation of {side_um} × {side_um} µm."),
+        Mark::Disc { diameter_um } => format!("One disc is one observation of {diameter_um} µm diameter."),
+    }
+}
+
+/// A picture as the address of an image that holds it.
+pub(super) fn data_address(canvas: &Canvas) -> Result<String> {
+    let png = canvas.to_png().context("report: PNG of a map")?;
+    Ok(format!("data:image/png;base64,{}", STANDARD.encode(png)))
+}
+
 fn column(maps: &SlideMaps, gene: &GeneMap, view: View, input: &ReportInput) -> Result<Element> {
     let values = gene.measured.iter().flatten().chain(&gene.predicted).copied();
-    let range = ValueRange::of(values, RANGE_QUANTILES.0, RANGE_QUANTILES.1);
+    let range = value_range(values);
     let draw = |values: &[f32], kind: &str| -> Result<Element> {
         let panel = Panel::draw(&PanelConfig {
             centers: &maps.centers,
@@ -79,13 +84,12 @@ fn column(maps: &SlideMaps, gene: &GeneMap, view: View, input: &ReportInput) -> 
 }
 
 fn picture_figure(caption: &'static str, canvas: &Canvas, alt: String) -> Result<Element> {
-    let png = canvas.to_png().context("report: PNG of a map")?;
     let image = el("img")
         .attr("alt", alt)
         .attr("width", canvas.width())
         .attr("height", canvas.height())
         .attr("style", "height:auto")
-        .attr("src", format!("data:image/png;base64,{}", STANDARD.encode(png)));
+        .attr("src", data_address(canvas)?);
     Ok(el("figure").child(el("figcaption").text(caption)).child(image))
 }
 

@@ -5,9 +5,11 @@
 //! it.
 
 mod charts;
+mod drawing;
 mod element;
 mod maps;
 mod page;
+pub mod paper;
 mod style;
 mod tables;
 
@@ -186,6 +188,25 @@ pub struct DetailGroup {
     pub title: String,
     /// Name and value.
     pub rows: Vec<(String, String)>,
+}
+
+/// Positions of the `best` best genes, the median and the worst, with what they are; genes whose Pearson is not defined
+/// are none of these, and no gene is named twice.
+pub(crate) fn best_median_worst(pearsons: &[f64], best: usize) -> Vec<(usize, &'static str)> {
+    let key = |gene: &usize| pearsons.get(*gene).copied().unwrap_or(f64::NAN);
+    let mut order: Vec<usize> = (0..pearsons.len()).filter(|gene| !key(gene).is_nan()).collect();
+    order.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    let places = (0..best).map(|place| (place, "best"));
+    let places = places.chain([(order.len() / 2, "median"), (order.len().saturating_sub(1), "worst")]);
+    let mut shown: Vec<(usize, &'static str)> = Vec::new();
+    for (place, label) in places {
+        if let Some(&gene) = order.get(place)
+            && shown.iter().all(|(other, _)| *other != gene)
+        {
+            shown.push((gene, label));
+        }
+    }
+    shown
 }
 
 /// Renders the report as one HTML file.

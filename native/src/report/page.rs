@@ -16,23 +16,28 @@ pub(super) fn render(input: &ReportInput) -> Result<String> {
     let mut main = el("main").child(header(input)).child(scores(input)).child(gene_maps(input)?);
     main = main.child(distribution(input)).child(training(input)).child(genes(input)).child(settings(input));
     main = main.child(notes(input)).child(el("footer").text(PREDICTED_NOTE));
+    Ok(document(&input.title, STYLE, main))
+}
+
+/// A whole HTML file: its head, and what its body holds.
+pub(super) fn document(title: &str, style: &'static str, body: Element) -> String {
     let head = el("head")
         .child(el("meta").attr("charset", "utf-8"))
         .child(el("meta").attr("name", "viewport").attr("content", "width=device-width, initial-scale=1"))
-        // The browser itself holds the report to its word: nothing is loaded, nothing runs.
+        // The browser itself holds the file to its word: nothing is loaded, nothing runs.
         .child(
             el("meta")
                 .attr("http-equiv", "Content-Security-Policy")
                 .attr("content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'"),
         )
         .child(el("meta").attr("name", "color-scheme").attr("content", "light dark"))
-        .child(el("title").text(input.title.clone()))
-        .child(el("style").style(STYLE));
-    let html = el("html").attr("lang", "en").child(head).child(el("body").child(main));
+        .child(el("title").text(title))
+        .child(el("style").style(style));
+    let html = el("html").attr("lang", "en").child(head).child(el("body").child(body));
     let mut out = String::from("<!DOCTYPE html>\n");
     html.write(&mut out);
     out.push('\n');
-    Ok(out)
+    out
 }
 
 fn header(input: &ReportInput) -> Element {

@@ -159,3 +159,12 @@ fn scores_bring_their_mean_predictor_along() {
     );
     assert_eq!(ScoreRow::of_model(Level::Bin, &mean).len(), 1);
 }
+
+#[test]
+fn best_median_and_worst_are_shown_once_and_undefined_ones_never() {
+    let pearsons = [0.1, f64::NAN, 0.9, 0.5, -0.2];
+    assert_eq!(best_median_worst(&pearsons, 2), [(2, "best"), (3, "best"), (0, "median"), (4, "worst")]);
+    assert_eq!(best_median_worst(&pearsons, 1), [(2, "best"), (0, "median"), (4, "worst")]);
+    assert_eq!(best_median_worst(&[0.3], 2), [(0, "best")]);
+    assert!(best_median_worst(&[f64::NAN], 2).is_empty());
+}
