@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{LevelArg, name};
 
@@ -16,6 +16,43 @@ pub enum ReportCommand {
                       --genes ERBB2,KRT19 --slide C5 --out maps.png"
     )]
     Maps(ReportMapsArgs),
+    /// Models, resolutions and datasets in one table of scores over the folds
+    #[command(
+        after_help = "Example:\n  magnet-native report table --results cv/results.json --format latex --out table.tex"
+    )]
+    Table(ReportTableArgs),
+}
+
+/// Arguments of `report table`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportTableArgs {
+    /// Results of a protocol over folds; once for each file
+    #[arg(long, value_name = "FILE", required = true)]
+    pub results: Vec<PathBuf>,
+    /// How to write the table
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = TableFormat::Markdown)]
+    pub format: TableFormat,
+    /// Level whose scores are shown
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LevelArg::Bin)]
+    pub level: LevelArg,
+    /// Also give the numbers that the paper's authors published, in a table of their own
+    #[arg(long)]
+    pub paper: bool,
+    /// File to write instead of printing
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(long, requires = "out")]
+    pub overwrite: bool,
+}
+
+/// How a table is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// For pages and editors
+    Markdown,
+    /// For papers, with the package booktabs
+    Latex,
 }
 
 /// Arguments of `report maps`.

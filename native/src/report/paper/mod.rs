@@ -3,6 +3,7 @@
 mod evaluation;
 mod maps;
 mod parts;
+mod table;
 
 use std::path::Path;
 
@@ -22,6 +23,7 @@ use crate::files::{Overwrite, write_atomic};
 pub fn run(command: &ReportCommand, console: &Console) -> Result<()> {
     match command {
         ReportCommand::Maps(args) => maps::run(args, console),
+        ReportCommand::Table(args) => table::run(args, console),
     }
 }
 
@@ -70,4 +72,18 @@ fn check_size(drawing: &Drawing, flag: &str) -> Result<(), InputError> {
     let expected = format!("so few that the figure has sides of at most {MAX_SIDE} px");
     let found = format!("{} × {} px", drawing.width(), drawing.height());
     Err(InputError::in_flag(flag, "number", expected, found))
+}
+
+/// Names of datasets: the last part of each path, or all of it where that would not tell two apart.
+fn short_names(paths: &[&Path]) -> Vec<String> {
+    let short = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        name.unwrap_or_else(|| path.display().to_string())
+    };
+    let all: Vec<String> = paths.iter().map(|path| short(path)).collect();
+    let shared = |name: &String| all.iter().filter(|other| *other == name).count() > 1;
+    let name = |(path, name): (&&Path, &String)| {
+        if shared(name) { path.display().to_string() } else { name.clone() }
+    };
+    paths.iter().zip(&all).map(name).collect()
 }
