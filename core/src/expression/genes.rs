@@ -108,53 +108,91 @@ impl GeneSelection {
             let (common, slides) = (common.len(), panels.len());
             return Err(ExpressionError::TooFewGenes { wanted: genes, common, slides });
         }
-        let scores = self.scores(slides, values, &common, observations);
-        let mut ranked: Vec<usize> = (0..common.len()).collect();
-        // A stable sort: equal scores stay in the order of the first slide.
-        ranked.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        let mut ranked = self.rank(&gene_moments(slides, values, &common));
         ranked.truncate(genes);
         let names =
             |of: &[String]| ranked.iter().map(|&gene| of[common.columns[0][gene] as usize].clone()).collect();
         Ok(GenePanel::new(names(&first.ids), names(&first.symbols))?)
     }
 
-    /// The score of every common gene over the pooled observations.
-    fn scores(
-        self,
-        slides: &[(&CountMatrix, &GenePanel)],
-        kind: ValueKind,
-        common: &CommonGenes,
-        observations: usize,
-    ) -> Vec<f64> {
-        let mut moments = vec![(0.0, 0.0); common.len()];
-        for ((counts, _), common) in slides.iter().zip(&common.columns) {
-            let mut sums = vec![(0.0, 0.0); counts.genes];
-            for row in 0..counts.rows() {
-                let total = counts.total(row);
-                let (columns, values) = counts.row(row);
-                for (&column, &count) in columns.iter().zip(values) {
-                    let value = match kind {
-                        ValueKind::Counts => log1p_cp10k(count, total),
-                        ValueKind::Normalized => f64::from(count),
-                    };
-                    if let Some((sum, squares)) = sums.get_mut(column as usize) {
-                        *sum += value;
-                        *squares += value * value;
-                    }
+    /// Positions of all genes, best first; equal ones stay in their order.
+    pub fn rank(self, moments: &[GeneMoments]) -> Vec<usize> {
+        let score = |gene: usize| match self {
+            GeneSelection::HighestMean => moments[gene].mean,
+            GeneSelection::MostVariable => moments[gene].variance,
+        };
+        let mut ranked: Vec<usize> = (0..moments.len()).collect();
+        ranked.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
+        ranked
+    }
+}
+
+/// What all observations of all slides together say of one gene.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GeneMoments {
+    /// Mean, in label units: log1p CP10K of counts, normalised values as they are.
+    pub mean: f64,
+    /// Population variance, in squared label units.
+    pub variance: f64,
+    /// Part of the observations in which the value is not 0.
+    pub detected: f64,
+}
+
+impl GeneMoments {
+    /// Variance as a multiple of the mean; NaN for a gene whose mean is 0.
+    pub fn dispersion(&self) -> f64 {
+        if self.mean == 0.0 { f64::NAN } else { self.variance / self.mean }
+    }
+}
+
+/// The moments of every gene that is `common` to the slides, whose numbers are `values`; NaN without an observation.
+pub fn gene_moments(
+    slides: &[(&CountMatrix, &GenePanel)],
+    values: ValueKind,
+    common: &CommonGenes,
+) -> Vec<GeneMoments> {
+    let mut totals = vec![Sums::default(); common.len()];
+    let mut observations = 0;
+    for ((counts, _), common) in slides.iter().zip(&common.columns) {
+        observations += counts.rows();
+        let mut sums = vec![Sums::default(); counts.genes];
+        for row in 0..counts.rows() {
+            let total = counts.total(row);
+            let (columns, stored) = counts.row(row);
+            for (&column, &count) in columns.iter().zip(stored) {
+                let value = match values {
+                    ValueKind::Counts => log1p_cp10k(count, total),
+                    ValueKind::Normalized => f64::from(count),
+                };
+                if let Some(sums) = sums.get_mut(column as usize) {
+                    sums.values += value;
+                    sums.squares += value * value;
+                    sums.nonzero += u64::from(value != 0.0);
                 }
             }
-            for (moment, &column) in moments.iter_mut().zip(common) {
-                let (sum, squares) = sums[column as usize];
-                *moment = (moment.0 + sum, moment.1 + squares);
-            }
         }
-        let n = observations as f64;
-        let score = |(sum, squares): (f64, f64)| match self {
-            GeneSelection::HighestMean => sum / n,
-            GeneSelection::MostVariable => squares / n - (sum / n).powi(2),
-        };
-        moments.into_iter().map(score).collect()
+        for (total, &column) in totals.iter_mut().zip(common) {
+            let Some(sums) = sums.get(column as usize) else { continue };
+            total.values += sums.values;
+            total.squares += sums.squares;
+            total.nonzero += sums.nonzero;
+        }
     }
+    let n = observations as f64;
+    let moments = |sums: Sums| GeneMoments {
+        mean: sums.values / n,
+        variance: sums.squares / n - (sums.values / n).powi(2),
+        detected: sums.nonzero as f64 / n,
+    };
+    totals.into_iter().map(moments).collect()
+}
+
+/// Sums over the observations of one gene.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    values: f64,
+    squares: f64,
+    nonzero: u64,
 }
 
 #[cfg(test)]
@@ -246,5 +284,23 @@ mod tests {
         let chosen =
             GeneSelection::HighestMean.select(&[(&one, &names)], ValueKind::Counts, &[&held_out], 2).unwrap();
         assert_eq!(chosen.ids, ["b", "c"]);
+    }
+
+    #[test]
+    fn moments_are_those_of_all_observations_together() {
+        let genes = GenePanel::new(vec!["a".into(), "b".into()], vec!["a".into(), "b".into()]).unwrap();
+        let first = CountMatrix::from_rows(2, [vec![(0_u32, 1.0_f32)], vec![(0, 3.0), (1, 2.0)]]).unwrap();
+        let second = CountMatrix::from_rows(2, [vec![(1_u32, 4.0_f32)], vec![]]).unwrap();
+        let slides = [(&first, &genes), (&second, &genes)];
+        let common = CommonGenes::of(&[&genes, &genes]);
+        let moments = gene_moments(&slides, ValueKind::Normalized, &common);
+        // 1, 3, 0, 0: mean 1, mean square 2.5. 0, 2, 4, 0: mean 1.5, mean square 5.
+        assert_eq!(moments[0], GeneMoments { mean: 1.0, variance: 1.5, detected: 0.5 });
+        assert_eq!(moments[1], GeneMoments { mean: 1.5, variance: 2.75, detected: 0.5 });
+        assert_eq!(moments[0].dispersion(), 1.5);
+        assert_eq!(GeneSelection::HighestMean.rank(&moments), [1, 0]);
+        let counts = gene_moments(&slides[..1], ValueKind::Counts, &CommonGenes::of(&[&genes]));
+        // All counts of the first row, three of five of the second.
+        assert!((counts[0].mean - (10_001.0_f64.ln() + 6_001.0_f64.ln()) / 2.0).abs() < 1e-9);
     }
 }

@@ -10,7 +10,7 @@ mod rows;
 
 pub use counts::{CountMatrix, is_count};
 pub use error::ExpressionError;
-pub use genes::{CommonGenes, GeneSelection};
+pub use genes::{CommonGenes, GeneMoments, GeneSelection, gene_moments};
 pub use labels::{GeneStatistics, Normalization, ValueKind, per_gene_statistics};
 pub use matrix::Matrix;
 pub use rows::{RowSource, is_known};

@@ -24,7 +24,7 @@ pub use prepare::{
     PrepareVisiumArgs, PrepareVisiumHdArgs,
 };
 pub use protocol::{AblateArgs, CrossValidateArgs, ProtocolArgs};
-pub use report::{NamedFolder, ReportCommand, ReportMapsArgs, ReportTableArgs, TableFormat};
+pub use report::{NamedFolder, ReportCommand, ReportGenesArgs, ReportMapsArgs, ReportTableArgs, TableFormat};
 pub use train::TrainArgs;
 
 /// What every `--help` says about exit codes.

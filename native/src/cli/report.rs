@@ -10,6 +10,11 @@ use super::{LevelArg, name};
 /// The figures and the table of the paper.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ReportCommand {
+    /// Which genes are chosen of a dataset at a resolution: means, detection, variances, and what choices share
+    #[command(
+        after_help = "Example:\n  magnet-native report genes --data dataset --bin-um 8,16,55 --genes 250 --out genes"
+    )]
+    Genes(ReportGenesArgs),
     /// Measured beside predicted maps of several models on one slide
     #[command(
         after_help = "Example:\n  magnet-native report maps --scores MagNet=scores --scores ridge=ridge-scores \
@@ -53,6 +58,26 @@ pub enum TableFormat {
     Markdown,
     /// For papers, with the package booktabs
     Latex,
+}
+
+/// Arguments of `report genes`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportGenesArgs {
+    /// Prepared dataset; once for each
+    #[arg(long, value_name = "DATASET", required = true)]
+    pub data: Vec<PathBuf>,
+    /// Bin sizes in µm: the dataset's own, or coarser ones into which its bins are brought together (default: its own)
+    #[arg(long, value_name = "UM,UM", value_delimiter = ',')]
+    pub bin_um: Vec<f64>,
+    /// Number of genes to choose
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    pub genes: usize,
+    /// Folder that receives figure and tables
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace the folder if it is there
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// Arguments of `report maps`.

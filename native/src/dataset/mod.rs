@@ -41,7 +41,7 @@ use magnet_core::gene_panel::GenePanelError;
 use magnet_core::hdf5::{Hdf5File, Limits};
 
 use self::metadata::Metadata;
-pub use self::rebin::{rebin, tile_side_um};
+pub use self::rebin::{rebin, tile_side_um, tile_values};
 use crate::error::InputError;
 use crate::files::sha256_file;
 
@@ -193,7 +193,7 @@ impl Dataset {
     }
 
     /// [`Dataset::slide`] with empty digests, for who only looks.
-    fn undigested_slide(&self, id: &str) -> Result<SlideData> {
+    pub(crate) fn undigested_slide(&self, id: &str) -> Result<SlideData> {
         let metadata = self.metadata(id)?;
         let image_path = self.image_path(id)?;
         let counts_path = self.counts_path(id);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use magnet_core::coordinates::SlidePx;
-use magnet_core::expression::ValueKind;
+use magnet_core::expression::{CountMatrix, ExpressionError, ValueKind};
 
 use super::bins::BinPlace;
 use super::metadata::{Metadata, lies_on_grid};
@@ -61,16 +61,17 @@ pub fn rebin(dataset: &Dataset, id: &str, tile_um: f64, out: &Path) -> Result<Sl
     let tiles = Tiles::of(&slide, tile_um, image_size_px(&slide.image_path)?)?;
     let name = |place: &BinPlace| format!("s_{tile_um:03}um_{:05}_{:05}-1", place.row, place.col);
     let left_out: Vec<String> = tiles.left_out.iter().map(name).collect();
-    let (sums, how) = match slide.values {
-        ValueKind::Counts => (slide.counts.aggregate(&tiles.parents, tiles.groups)?, "summed"),
-        ValueKind::Normalized => (slide.counts.aggregate_means(&tiles.parents, tiles.groups)?, "averaged"),
+    let how = match slide.values {
+        ValueKind::Counts => "summed",
+        ValueKind::Normalized => "averaged",
     };
+    let counts = tiles.values_of(&slide)?;
     let new = NewSlide {
         id: id.to_owned(),
         technology: metadata.technology.unwrap_or_else(|| "not named".to_owned()),
         patient: slide.patient,
         genes: slide.genes,
-        counts: sums.select_rows(&tiles.kept),
+        counts,
         barcodes: tiles.places.iter().map(name).collect(),
         columns: Vec::new(),
         centers_px: tiles.centers_px,
@@ -86,6 +87,14 @@ pub fn rebin(dataset: &Dataset, id: &str, tile_um: f64, out: &Path) -> Result<Sl
         off_tissue: metadata.off_tissue,
     };
     new.write(out, Overwrite::Yes)
+}
+
+/// What the tiles of [`rebin`] hold: one row for each, of all genes.
+///
+/// # Errors
+/// When the size of the slide's image cannot be read.
+pub fn tile_values(slide: &SlideData, tile_um: f64) -> Result<CountMatrix> {
+    Ok(Tiles::of(slide, tile_um, image_size_px(&slide.image_path)?)?.values_of(slide)?)
 }
 
 /// Which bins make which tile.
@@ -152,6 +161,15 @@ impl Tiles {
         let rank: BTreeMap<BinPlace, u32> = sums.into_keys().zip(0..).collect();
         tiles.parents = steps.iter().filter_map(|step| rank.get(&step.tile).copied()).collect();
         Ok(tiles)
+    }
+
+    /// The values of the kept tiles: counts are summed, normalised values averaged.
+    fn values_of(&self, slide: &SlideData) -> Result<CountMatrix, ExpressionError> {
+        let tiles = match slide.values {
+            ValueKind::Counts => slide.counts.aggregate(&self.parents, self.groups)?,
+            ValueKind::Normalized => slide.counts.aggregate_means(&self.parents, self.groups)?,
+        };
+        Ok(tiles.select_rows(&self.kept))
     }
 }
 

@@ -1,8 +1,10 @@
 //! The paper's figures and table, from what the other commands wrote: `report`.
 
 mod evaluation;
+mod genes;
 mod maps;
 mod parts;
+mod plot;
 mod table;
 
 use std::path::Path;
@@ -22,6 +24,7 @@ use crate::files::{Overwrite, write_atomic};
 /// When an input is wrong, what is asked for cannot be drawn, or the output cannot be written.
 pub fn run(command: &ReportCommand, console: &Console) -> Result<()> {
     match command {
+        ReportCommand::Genes(args) => genes::run(args, console),
         ReportCommand::Maps(args) => maps::run(args, console),
         ReportCommand::Table(args) => table::run(args, console),
     }
