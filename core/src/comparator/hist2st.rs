@@ -1,4 +1,4 @@
-//! Hist2ST (Zeng, Wei, Yu, Yin, Yuan, Li and Yang, "Spatial transcriptomics prediction from histology jointly through
+//! Hist2ST (Zeng et al., "Spatial transcriptomics prediction from histology jointly through
 //! Transformer and graph neural networks", Briefings in Bioinformatics 2022).
 //!
 //! A Convmixer reads each patch; a transformer lets all spots of the section see each other, with learned vectors of
