@@ -10,6 +10,8 @@
 //! express alike, which nobody has of a new slide. Here a training bin takes none from its own slide; where there is one
 //! training slide alone, it does not take itself ([`MagNetBatch::own_references`]).
 //!
+//! Of the paper itself the abstract was at hand; its equations and sizes are given as others describe them.
+//!
 //! What differs: the space is not that of a StyleGAN encoder trained on the windows but the standardised colour and
 //! texture statistics that ridge reads, so that nothing has to be trained before. They are read from the patch as it
 //! is augmented. The transformer is as wide and deep as `width` and `depth` say (the paper: 1024 and 8), with tokens of
