@@ -69,9 +69,9 @@ pub struct ReportGenesArgs {
     /// Bin sizes in µm: the dataset's own, or coarser ones into which its bins are brought together (default: its own)
     #[arg(long, value_name = "UM,UM", value_delimiter = ',')]
     pub bin_um: Vec<f64>,
-    /// Number of genes to choose
-    #[arg(long, value_name = "N", default_value_t = 250)]
-    pub genes: usize,
+    /// Number of genes to choose; 250 when left out, or all where fewer are common to a dataset's slides
+    #[arg(long, value_name = "N")]
+    pub genes: Option<usize>,
     /// Folder that receives figure and tables
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

@@ -11,6 +11,9 @@ use magnet_core::expression::{
 use crate::dataset::{Dataset, SlideData, tile_side_um, tile_values};
 use crate::error::InputError;
 
+/// Genes that the paper chooses.
+const PAPER_GENES: usize = 250;
+
 /// The two rules by which genes are chosen, with their names in the figure and in the tables.
 pub(super) const RULES: [(GeneSelection, &str, &str); 2] = [
     (GeneSelection::HighestMean, "highest mean", "highest_mean"),
@@ -43,16 +46,17 @@ impl Selection {
     /// Scores the genes that all of `slides` measured.
     ///
     /// # Errors
-    /// When fewer than `chosen` are common to all slides.
+    /// When fewer than `chosen` are common to all slides; without it, [`PAPER_GENES`] or all that are common are chosen.
     pub(super) fn of(
         dataset: String,
         bin_um: f64,
         slides: &[Slide<'_>],
         values: ValueKind,
-        chosen: usize,
+        chosen: Option<usize>,
     ) -> Result<Self> {
         let panels: Vec<&GenePanel> = slides.iter().map(|slide| slide.1).collect();
         let common = CommonGenes::of(&panels);
+        let chosen = chosen.unwrap_or(PAPER_GENES.min(common.len().max(1)));
         if chosen == 0 || common.len() < chosen {
             let expected = format!("1 to {}, the genes common to all slides of {dataset}", common.len());
             return Err(InputError::in_flag("--genes", "number", expected, chosen).into());

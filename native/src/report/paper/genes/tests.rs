@@ -31,7 +31,7 @@ fn dataset(root: &Path, slides: &[(&str, &[&str], [f32; 6])]) -> PathBuf {
 const COUNTS: [f32; 6] = [50.0, 25.0, 25.0, 60.0, 30.0, 0.0];
 
 fn args(data: Vec<PathBuf>, out: PathBuf) -> ReportGenesArgs {
-    ReportGenesArgs { data, bin_um: Vec::new(), genes: 1, out, overwrite: false }
+    ReportGenesArgs { data, bin_um: Vec::new(), genes: Some(1), out, overwrite: false }
 }
 
 #[test]
@@ -109,6 +109,15 @@ fn bins_are_brought_together_before_genes_are_chosen() {
 }
 
 #[test]
+fn without_a_number_all_genes_of_a_small_panel_are_chosen() {
+    let root = tempfile::tempdir().unwrap();
+    let data = dataset(&root.path().join("data"), &[("S1", &["A", "B", "C"], COUNTS)]);
+    let out = root.path().join("out");
+    run(&ReportGenesArgs { genes: None, ..args(vec![data], out.clone()) }, &Console::quiet()).unwrap();
+    assert!(fs::read_to_string(out.join("genes.svg")).unwrap().contains("cut at 3"));
+}
+
+#[test]
 fn what_cannot_be_chosen_is_refused_and_nothing_is_written() {
     let root = tempfile::tempdir().unwrap();
     let slides = [("S1", &["A", "B", "C"][..], COUNTS), ("S2", &["A", "C", "D"][..], COUNTS)];
@@ -122,10 +131,10 @@ fn what_cannot_be_chosen_is_refused_and_nothing_is_written() {
         format!("{error:#}")
     };
     assert!(
-        said(&|args| args.genes = 3)
+        said(&|args| args.genes = Some(3))
             .contains("--genes: number: expected 1 to 2, the genes common to all slides")
     );
-    assert!(said(&|args| args.genes = 0).contains("found 0"));
+    assert!(said(&|args| args.genes = Some(0)).contains("found 0"));
     assert!(said(&|args| args.data[0] = "nowhere".into()).contains("nowhere"));
     assert!(
         said(&|args| args.bin_um = vec![8.0]).contains("--bin-um: slide S1 at 8 µm: expected finer bins")
