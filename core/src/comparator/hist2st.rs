@@ -234,7 +234,7 @@ impl GraphSage {
 mod tests {
     use super::super::testing::{GENES, batch_at, model, predicted, row_of, small_config, with_bins};
     use super::*;
-    use crate::level::{Level, PerLevel};
+    use crate::level::Level;
     use crate::model::testing::{
         assert_close, assert_values, filled, matrix, noise, pseudo_random, table, values,
     };
@@ -331,30 +331,6 @@ mod tests {
         let mut elsewhere = with_bins(&row, bins);
         elsewhere.places = elsewhere.places.clone().flip([1]);
         assert_ne!(usual, first(&elsewhere));
-    }
-
-    #[test]
-    fn genes_come_in_the_units_of_their_training_labels() {
-        let device = Device::flex();
-        let plain = model(ARCHITECTURE, &device);
-        let batch = with_bins(&batch_at(&row_of(2), &device), noise("bins", [2, 8], &device));
-        let expected = predicted(&plain, &batch) * 2.0 + 10.0;
-        let statistics = PerLevel::from_fn(|_| (vec![10.0; GENES], vec![2.0; GENES]));
-        let scaled = plain.with_gene_statistics(&statistics).unwrap();
-        assert_close(&predicted(&scaled, &batch), &expected, 1e-4);
-        assert_values(&values(&scaled.gene_statistics().bin.mean), &[10.0; GENES], 0.0);
-    }
-
-    #[test]
-    fn one_spot_alone_and_more_columns_than_the_tables_hold_are_predicted() {
-        let device = Device::flex();
-        let model = model(ARCHITECTURE, &device);
-        for spots in [1, 70] {
-            let batch = with_bins(&batch_at(&row_of(spots), &device), noise("bins", [spots, 8], &device));
-            let values = values(&predicted(&model, &batch));
-            assert_eq!(values.len(), GENES * spots);
-            assert!(values.iter().all(|value| value.is_finite()));
-        }
     }
 
     #[test]

@@ -51,9 +51,11 @@ impl SpotTransformer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{GENES, batch_at, model, predicted, row_of, with_bins};
     use super::*;
+    use crate::level::PerLevel;
     use crate::model::testing::{assert_close, filled, noise, pseudo_random, values};
-    use crate::model::{Architecture, DepthConfig};
+    use crate::model::{Architecture, DepthConfig, ExpressionModel};
 
     fn transformer(with_places: bool, device: &Device) -> SpotTransformer {
         let config = MagNetConfig {
@@ -101,5 +103,35 @@ mod tests {
         // What overflowed on its way to the device.
         let negative = model.forward(spots.clone(), &places(&[[-1, 2], [3, 63]], &device));
         assert_close(&negative, &model.forward(spots, &places(&[[0, 2], [3, 63]], &device)), 0.0);
+    }
+
+    /// The models that are built on it.
+    const MODELS: [Architecture; 2] = [Architecture::HisToGene, Architecture::Hist2St];
+
+    #[test]
+    fn genes_come_in_the_units_of_their_training_labels() {
+        let device = Device::flex();
+        for architecture in MODELS {
+            let plain = model(architecture, &device);
+            let batch = with_bins(&batch_at(&row_of(2), &device), noise("bins", [2, 8], &device));
+            let expected = predicted(&plain, &batch) * 2.0 + 10.0;
+            let statistics = PerLevel::from_fn(|_| (vec![10.0; GENES], vec![2.0; GENES]));
+            let scaled = plain.with_gene_statistics(&statistics).unwrap();
+            assert_close(&predicted(&scaled, &batch), &expected, 1e-4);
+            let own = scaled.gene_statistics().bin;
+            assert_eq!((values(&own.mean), values(&own.sd)), (vec![10.0; GENES], vec![2.0; GENES]));
+        }
+    }
+
+    #[test]
+    fn one_spot_alone_and_more_columns_than_the_tables_hold_are_predicted() {
+        let device = Device::flex();
+        for (architecture, spots) in MODELS.into_iter().flat_map(|own| [(own, 1), (own, 70)]) {
+            let model = model(architecture, &device);
+            let batch = with_bins(&batch_at(&row_of(spots), &device), noise("bins", [spots, 8], &device));
+            let values = values(&predicted(&model, &batch));
+            assert_eq!(values.len(), GENES * spots);
+            assert!(values.iter().all(|value| value.is_finite()));
+        }
     }
 }

@@ -6,6 +6,7 @@ mod predict;
 mod prepare;
 mod protocol;
 mod report;
+mod settings;
 mod train;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use prepare::{
 };
 pub use protocol::{AblateArgs, CrossValidateArgs, ProtocolArgs};
 pub use report::{NamedFolder, ReportCommand, ReportGenesArgs, ReportMapsArgs, ReportTableArgs, TableFormat};
+pub use settings::SettingsArgs;
 pub use train::TrainArgs;
 
 /// What every `--help` says about exit codes.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DeviceArgs, model_names, name, preset_names};
+use super::{DeviceArgs, SettingsArgs, model_names, name};
 
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
@@ -21,33 +21,12 @@ pub struct TrainArgs {
     /// Folder of the run: checkpoints, metrics.jsonl, model.safetensors
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// Named configuration to start from; `paper` where none is named
-    #[arg(long, value_name = "NAME", value_parser = preset_names())]
-    pub preset: Option<String>,
+    /// How to train
+    #[command(flatten)]
+    pub settings: SettingsArgs,
     /// Model to train with the preset's data, labels and schedule
     #[arg(long, value_name = "NAME", value_parser = model_names())]
     pub model: Option<String>,
-    /// Configuration file; its keys override the preset's
-    #[arg(long, value_name = "FILE.toml")]
-    pub config: Option<PathBuf>,
-    /// Override one configuration key; may be repeated
-    #[arg(long, value_name = "key=value")]
-    pub set: Vec<String>,
-    /// Gene panel: a number (chosen on the training slides) or a file of symbols, one per line
-    #[arg(long, value_name = "N|FILE")]
-    pub genes: Option<String>,
-    /// Weights of a frozen encoder for the wide levels (.safetensors, .pth)
-    #[arg(long, value_name = "FILE")]
-    pub encoder: Option<PathBuf>,
-    /// Folder of feature matrices for the wide levels (SLIDE.LEVEL.h5 or .npy)
-    #[arg(long, value_name = "DIR", conflicts_with = "encoder")]
-    pub features: Option<PathBuf>,
-    /// Folder that keeps the frozen encoder's features; `features` in the dataset when left out
-    #[arg(long, value_name = "DIR", requires = "encoder")]
-    pub cache: Option<PathBuf>,
-    /// Seed of initialisation, shuffling, augmentation and dropout
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
     /// Go on from the last checkpoint of the run
     #[arg(long)]
     pub resume: bool,

@@ -211,7 +211,7 @@ impl Runner for TrainAndEvaluate<'_> {
             slides: run.held_out,
             allow_training_slides: false,
             augment: false,
-            features: self.args.features.as_deref(),
+            features: self.args.settings.features.as_deref(),
         };
         let (_, scores) = score_slides(&model, &held_out, &self.device.device, self.console)?;
         Ok(scores.levels.into_iter().map(|(level, evaluation)| (level, evaluation.scores)).collect())

@@ -41,7 +41,7 @@ pub fn options_from<'a>(
     console: &Console,
     stop: &'a dyn Fn(usize) -> bool,
 ) -> TrainOptions<'a> {
-    let wide = match (&args.encoder, &args.features) {
+    let wide = match (&args.settings.encoder, &args.settings.features) {
         (Some(file), _) => WideSource::Encoder(file.clone()),
         (None, Some(folder)) => WideSource::Features(folder.clone()),
         (None, None) => WideSource::Shared,
@@ -53,7 +53,7 @@ pub fn options_from<'a>(
         out: args.out.clone(),
         config,
         wide,
-        cache: args.cache.clone(),
+        cache: args.settings.cache.clone(),
         resume: args.resume,
         overwrite: args.overwrite,
         half: args.half,
@@ -73,17 +73,17 @@ pub fn options_from<'a>(
 /// needs and nobody gave.
 pub fn config_from(args: &TrainArgs) -> Result<RunConfig> {
     let own = args.out.join("config.toml");
-    let names_none = args.preset.is_none() && args.config.is_none() && args.model.is_none();
-    let file = match &args.config {
+    let names_none = args.settings.preset.is_none() && args.settings.config.is_none() && args.model.is_none();
+    let file = match &args.settings.config {
         Some(file) => Some(file.as_path()),
         None if args.resume && names_none && own.is_file() => Some(own.as_path()),
         None => None,
     };
-    let mut set = args.set.clone();
-    if let Some(seed) = args.seed {
+    let mut set = args.settings.set.clone();
+    if let Some(seed) = args.settings.seed {
         set.push(format!("train.seed={seed}"));
     }
-    if let Some(genes) = &args.genes {
+    if let Some(genes) = &args.settings.genes {
         match genes.parse::<usize>() {
             Ok(count) => set.push(format!("data.genes={count}")),
             Err(_) if Path::new(genes).is_file() => {
@@ -97,8 +97,8 @@ pub fn config_from(args: &TrainArgs) -> Result<RunConfig> {
             }
         }
     }
-    let config = RunConfig::load(args.preset.as_deref(), args.model.as_deref(), file, &set)?;
-    if config.needs_encoder() && args.encoder.is_none() && args.features.is_none() {
+    let config = RunConfig::load(args.settings.preset.as_deref(), args.model.as_deref(), file, &set)?;
+    if config.needs_encoder() && args.settings.encoder.is_none() && args.settings.features.is_none() {
         let expected = "--encoder FILE or --features DIR, which this preset is made for";
         return Err(InputError::in_flag("--preset", &config.preset, expected, "neither").into());
     }
