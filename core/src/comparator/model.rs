@@ -39,7 +39,7 @@ pub(super) trait BinModel {
         None
     }
 
-    /// See [`ExpressionModel::objective`]; `None` for the hybrid loss of the predictions.
+    /// See [`Model::objective`](crate::model::Model::objective); `None` for the hybrid loss of the predictions.
     ///
     /// # Shapes
     /// - `bins`: `[B,D]` encoded
@@ -177,6 +177,22 @@ impl ComparatorModel {
             }),
         }
     }
+
+    /// See [`Model::objective`](crate::model::Model::objective).
+    pub(crate) fn objective(&self, batch: &MagNetBatch) -> Result<HybridLoss, ObjectiveError> {
+        let bins = self.encode(Level::Bin, &batch.inputs.bin)?;
+        let own = batch.labels.as_ref().and_then(|labels| self.inner().own_objective(&bins, &labels.bin));
+        if let Some(total) = own {
+            return Ok(HybridLoss::of_total(total));
+        }
+        let encoded = MagNetBatch {
+            inputs: PerLevel { bin: LevelInput::Encoded(bins), ..batch.inputs.clone() },
+            ..batch.clone()
+        };
+        let predictions = self.forward(&encoded)?;
+        let statistics = self.gene_statistics();
+        Ok(crate::loss::hybrid_loss(&self.config().loss, &predictions, &encoded, &statistics)?)
+    }
 }
 
 impl ExpressionModel for ComparatorModel {
@@ -227,21 +243,6 @@ impl ExpressionModel for ComparatorModel {
             sd: Tensor::ones(genes, &device),
         });
         PerLevel::from_fn(|_| own.clone())
-    }
-
-    fn objective(&self, batch: &MagNetBatch) -> Result<HybridLoss, ObjectiveError> {
-        let bins = self.encode(Level::Bin, &batch.inputs.bin)?;
-        let own = batch.labels.as_ref().and_then(|labels| self.inner().own_objective(&bins, &labels.bin));
-        if let Some(total) = own {
-            return Ok(HybridLoss::of_total(total));
-        }
-        let encoded = MagNetBatch {
-            inputs: PerLevel { bin: LevelInput::Encoded(bins), ..batch.inputs.clone() },
-            ..batch.clone()
-        };
-        let predictions = self.forward(&encoded)?;
-        let statistics = self.gene_statistics();
-        Ok(crate::loss::hybrid_loss(&self.config().loss, &predictions, &encoded, &statistics)?)
     }
 
     fn learns_by_steps(&self) -> bool {

@@ -46,19 +46,6 @@ pub trait ExpressionModel {
     /// - output: `[G]` each
     fn gene_statistics(&self) -> PerLevel<GeneStatistics>;
 
-    /// What training minimises on a batch: the hybrid loss of the predictions, where a model has no objective of its
-    /// own.
-    ///
-    /// # Shapes
-    /// - output: `[1]` each
-    ///
-    /// # Errors
-    /// As [`forward`](Self::forward), and a batch without labels.
-    fn objective(&self, batch: &MagNetBatch) -> Result<HybridLoss, ObjectiveError> {
-        let predictions = self.forward(batch)?;
-        Ok(hybrid_loss(&self.config().loss, &predictions, batch, &self.gene_statistics())?)
-    }
-
     /// Whether steps along the gradient teach the model anything.
     fn learns_by_steps(&self) -> bool {
         true
@@ -169,6 +156,23 @@ impl Model {
         }
     }
 
+    /// What training minimises on a batch: the hybrid loss of the predictions, where a model has no objective of its
+    /// own. Not of [`ExpressionModel`], so that programs that only predict hold no loss.
+    ///
+    /// # Shapes
+    /// - output: `[1]` each
+    ///
+    /// # Errors
+    /// As [`ExpressionModel::forward`], and a batch without labels.
+    pub fn objective(&self, batch: &MagNetBatch) -> Result<HybridLoss, ObjectiveError> {
+        #[cfg(feature = "comparators")]
+        if let Model::Comparator(model) = self {
+            return model.objective(batch);
+        }
+        let predictions = self.forward(batch)?;
+        Ok(hybrid_loss(&self.config().loss, &predictions, batch, &self.gene_statistics())?)
+    }
+
     /// The model with its outputs standardised by the training labels of each level, where it does that.
     ///
     /// # Errors
@@ -228,10 +232,6 @@ impl ExpressionModel for Model {
 
     fn gene_statistics(&self) -> PerLevel<GeneStatistics> {
         self.inner().gene_statistics()
-    }
-
-    fn objective(&self, batch: &MagNetBatch) -> Result<HybridLoss, ObjectiveError> {
-        self.inner().objective(batch)
     }
 
     fn learns_by_steps(&self) -> bool {
