@@ -49,7 +49,7 @@ impl ModelFile {
         let bytes = read_limited(path, MAX_BYTES)?;
         let wrong = |error: BundleError| InputError::in_file(path, "bundle", "a MagNet model bundle", error);
         let bundle = Bundle::from_bytes(&bytes).map_err(wrong)?;
-        let model = bundle.model(device).map_err(wrong)?;
+        let model = bundle.model(device).map_err(wrong)?.for_inference();
         let frozen = bundle.frozen_encoder(device).map_err(wrong)?;
         Ok(Self { path: path.to_path_buf(), sha256: sha256_hex(&bytes), bundle, model, frozen })
     }

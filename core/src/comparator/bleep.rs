@@ -107,6 +107,10 @@ impl Bleep {
         Ok(Self { references: self.references.with(&keys, &set.labels)?, ..self })
     }
 
+    pub(super) fn for_inference(self) -> Self {
+        Self { patch_encoder: self.patch_encoder.for_inference(), ..self }
+    }
+
     pub(super) fn with_pretrained_encoder(self, weights: WeightMap) -> Result<Self, WeightsError> {
         Ok(Self { patch_encoder: self.patch_encoder.load_torchvision(weights)?, ..self })
     }

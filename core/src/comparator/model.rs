@@ -164,6 +164,15 @@ impl ComparatorModel {
         })
     }
 
+    /// See [`Model::for_inference`](crate::model::Model::for_inference).
+    pub(crate) fn for_inference(self) -> Self {
+        match self {
+            Self::StNet(model) => Self::StNet(model.for_inference()),
+            Self::Bleep(model) => Self::Bleep(model.for_inference()),
+            other => other,
+        }
+    }
+
     /// See [`Model::with_pretrained_encoder`](crate::model::Model::with_pretrained_encoder). A model without a ResNet
     /// refuses every tensor.
     pub(crate) fn with_pretrained_encoder(self, weights: WeightMap) -> Result<Self, WeightsError> {

@@ -35,6 +35,10 @@ impl StNet {
         Self { gene_head: standardized(self.gene_head, statistics), ..self }
     }
 
+    pub(super) fn for_inference(self) -> Self {
+        Self { patch_encoder: self.patch_encoder.for_inference(), ..self }
+    }
+
     pub(super) fn with_pretrained_encoder(self, weights: WeightMap) -> Result<Self, WeightsError> {
         Ok(Self { patch_encoder: self.patch_encoder.load_torchvision(weights)?, ..self })
     }

@@ -203,6 +203,17 @@ impl Model {
         }
     }
 
+    /// The model as prediction runs it: the same values sooner, with batch norm folded into the convolutions of its
+    /// ResNet. It learns nothing any more, and what its patch encoder's weights are changed to later does not show.
+    pub fn for_inference(self) -> Self {
+        match self {
+            Model::Figure2(model) => Model::Figure2(model.for_inference()),
+            Model::Published(model) => Model::Published(model.for_inference()),
+            #[cfg(feature = "comparators")]
+            Model::Comparator(model) => Model::Comparator(model.for_inference()),
+        }
+    }
+
     /// The model with its patch encoder's ResNet taken from a torchvision file, as a start for training.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ impl FrozenEncoder {
         let depth = resnet_depth(&weights)?;
         let config = PatchEncoderConfig { depth, ..PatchEncoderConfig::default() };
         let encoder = ResNet::new(&config, device).load_torchvision(weights)?;
-        Ok(Self::ResNet(Box::new(encoder.freeze())))
+        Ok(Self::ResNet(Box::new(encoder.freeze().for_inference())))
     }
 
     /// Width `F` of the features.

@@ -12,6 +12,7 @@ mod depth_transformer;
 mod frozen_encoder;
 mod gene_head;
 mod graph_attention;
+mod inference;
 mod mobilenet;
 mod patch_encoder;
 mod published;
@@ -288,6 +289,10 @@ impl MagNet {
     pub fn with_pretrained_encoder(mut self, weights: WeightMap) -> Result<Self, WeightsError> {
         self.patch_encoder = self.patch_encoder.load_torchvision(weights)?;
         Ok(self)
+    }
+
+    pub(super) fn for_inference(self) -> Self {
+        Self { patch_encoder: self.patch_encoder.for_inference(), ..self }
     }
 
     /// The model with each gene head working in standardised units: mean and standard deviation of every gene's

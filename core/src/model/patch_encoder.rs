@@ -44,6 +44,11 @@ impl PatchEncoder {
         self.resnet.forward(patches)
     }
 
+    /// The encoder with its ResNet as prediction runs it; see [`Model::for_inference`](super::Model::for_inference).
+    pub(crate) fn for_inference(self) -> Self {
+        Self { resnet: self.resnet.for_inference(), ..self }
+    }
+
     /// The encoder with its ResNet's weights taken from a torchvision file, as a start for training; the linear map
     /// to `D` keeps its own.
     ///

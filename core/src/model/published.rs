@@ -200,6 +200,10 @@ impl Published {
         self.depth_transformer.forward(stacked.reshape([count, depth, width]))
     }
 
+    pub(super) fn for_inference(self) -> Self {
+        Self { patch_encoder: self.patch_encoder.for_inference(), ..self }
+    }
+
     pub(super) fn with_pretrained_encoder(mut self, weights: WeightMap) -> Result<Self, WeightsError> {
         self.patch_encoder = self.patch_encoder.load_torchvision(weights)?;
         Ok(self)

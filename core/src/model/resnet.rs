@@ -15,6 +15,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{PatchEncoderConfig, Pooling, ResNetDepth};
+use super::inference::{Block, Folded, FoldedResNet, Network};
 use super::weights::{WeightLayout, WeightMap, WeightsError, load_weights};
 
 /// Channels of the four stages at width 1.
@@ -115,6 +116,13 @@ impl ResidualBlock {
         };
         relu(hidden + shortcut)
     }
+
+    fn folded(&self) -> Block<Folded> {
+        let mut path = vec![Folded::new(&self.conv1, &self.bn1), Folded::new(&self.conv2, &self.bn2)];
+        path.extend(self.conv3.iter().zip(&self.bn3).map(|(conv, bn)| Folded::new(conv, bn)));
+        let shortcut = self.downsample.as_ref().map(|shortcut| Folded::new(&shortcut.conv, &shortcut.bn));
+        Block { path, shortcut }
+    }
 }
 
 /// A ResNet without its classifier: RGB patches to one pooled vector each.
@@ -130,6 +138,8 @@ pub struct ResNet {
     #[module(skip)]
     pooling: Pooling,
     features: usize,
+    #[module(skip)]
+    folded: Option<FoldedResNet>,
 }
 
 impl ResNet {
@@ -161,10 +171,7 @@ impl ResNet {
         Self {
             conv1: convolution(3, stem, 7, 2, device),
             bn1: BatchNormConfig::new(stem).init(device),
-            maxpool: MaxPool2dConfig::new([3, 3])
-                .with_strides([2, 2])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .init(),
+            maxpool: stem_pooling(),
             layer1,
             layer2,
             layer3,
@@ -174,7 +181,23 @@ impl ResNet {
                 Pooling::Mean => channels,
                 Pooling::MeanStd => 2 * channels,
             },
+            folded: None,
         }
+    }
+
+    /// The network in the form in which it runs fastest and learns nothing: it keeps its weights, but from here on
+    /// [`forward`](Self::forward) reads what they are now, wherever they may be taken or changed to later.
+    pub(super) fn for_inference(self) -> Self {
+        Self { folded: Some(FoldedResNet::new(self.folded())), ..self }
+    }
+
+    fn folded(&self) -> Network<Folded> {
+        let blocks = self.blocks().map(ResidualBlock::folded).collect();
+        Network { stem: Folded::new(&self.conv1, &self.bn1), blocks }
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &ResidualBlock> {
+        self.layer1.iter().chain(&self.layer2).chain(&self.layer3).chain(&self.layer4)
     }
 
     /// Width of the pooled vector.
@@ -197,11 +220,13 @@ impl ResNet {
     /// - `input`: `[N,3,P,P]`
     /// - output: `[N,F]`
     fn forward_normalized(&self, input: Tensor<4>) -> Tensor<2> {
-        let mut map = relu(self.bn1.forward(self.conv1.forward(input)));
-        map = self.maxpool.forward(map);
-        for block in self.layer1.iter().chain(&self.layer2).chain(&self.layer3).chain(&self.layer4) {
-            map = block.forward(map);
-        }
+        let map = match &self.folded {
+            Some(folded) => folded.forward(input),
+            None => {
+                let stem = relu(self.bn1.forward(self.conv1.forward(input)));
+                self.blocks().fold(self.maxpool.forward(stem), |map, block| block.forward(map))
+            }
+        };
         pool(map, self.pooling)
     }
 
@@ -255,6 +280,14 @@ fn pool(map: Tensor<4>, pooling: Pooling) -> Tensor<2> {
     }
 }
 
+/// What lies between the stem and the first block.
+pub(super) fn stem_pooling() -> MaxPool2d {
+    MaxPool2dConfig::new([3, 3])
+        .with_strides([2, 2])
+        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .init()
+}
+
 fn convolution(
     channels_in: usize,
     channels_out: usize,
@@ -274,9 +307,10 @@ fn convolution(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::inference::im2col;
     use crate::model::testing::{
-        assert_values, filled, name_hash, noise, pseudo_random, pseudo_random_at, shared_file, values,
-        weight_map,
+        assert_close, assert_values, filled, name_hash, noise, pseudo_random, pseudo_random_at, shared_file,
+        values, weight_map,
     };
     use crate::model::weights::{WeightTensor, expected_shapes, read_safetensors};
 
@@ -358,6 +392,34 @@ mod tests {
             Tensor::<1>::from_floats(IMAGENET_MEAN, &device).reshape([1, 3, 1, 1]).expand([1, 3, 32, 32]);
         let zero = Tensor::zeros([1, 3, 32, 32], &device);
         assert_values(&values(&network.forward(mean)), &values(&network.forward_normalized(zero)), 1e-6);
+    }
+
+    #[test]
+    fn folded_networks_agree_with_their_layers() {
+        let device = Device::flex();
+        for (config, side) in [
+            (PatchEncoderConfig { width_multiplier: 0.25, ..config(ResNetDepth::ResNet18) }, 45),
+            (PatchEncoderConfig { width_multiplier: 0.2, ..config(ResNetDepth::ResNet50) }, 32),
+            (PatchEncoderConfig { width_multiplier: 0.5, stages: 1, ..config(ResNetDepth::ResNet18) }, 7),
+            (PatchEncoderConfig { width_multiplier: 1.0, stages: 2, ..config(ResNetDepth::ResNet34) }, 50),
+        ] {
+            let layers = filled(ResNet::new(&config, &device), |name, index| {
+                let noise = pseudo_random(name, index) as f32;
+                if name.contains("running_var") { 1.0 + 0.5 * noise } else { 0.2 * noise }
+            });
+            let none = Tensor::zeros([0, 3, side, side], &device);
+            assert_eq!(layers.clone().for_inference().forward(none).dims(), [0, layers.feature_width()]);
+            for images in [1, 5, 19] {
+                let patches = noise("patches", [images, 3 * side * side], &device);
+                let patches = patches.reshape([images, 3, side, side]);
+                let expected = layers.forward_normalized(patches.clone());
+                let on_cpu = layers.clone().for_inference().forward_normalized(patches.clone());
+                assert_close(&on_cpu, &expected, 1e-5);
+                let network = layers.folded().map(im2col::Convolution::new);
+                let by_products = pool(im2col::forward(&network, patches), config.pooling);
+                assert_close(&by_products, &expected, 1e-5);
+            }
+        }
     }
 
     #[test]

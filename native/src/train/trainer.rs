@@ -367,14 +367,14 @@ impl<'a> Trainer<'a> {
         if self.model.wanted_training_bins() == 0 {
             return Ok(weights);
         }
-        let model = weights.load_into(self.model.valid())?;
+        let model = weights.load_into(self.model.valid())?.for_inference();
         let (slides, rows) = (&self.setup.training, &self.training_rows);
         let device = &self.options.device;
         Ok(Weights::of(&with_training_set(model, slides, rows, self.config.batch_bins, device)?)?)
     }
 
     fn validate(&self, weights: &Weights) -> Result<Validation> {
-        let model = weights.load_into(self.model.valid())?;
+        let model = weights.load_into(self.model.valid())?.for_inference();
         let (slides, statistics) = (&self.setup.validation, &self.setup.statistics);
         validate(&model, slides, statistics, self.config.batch_bins, &self.options.device)
     }

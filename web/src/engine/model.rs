@@ -41,7 +41,7 @@ impl OpenModel {
             );
             return Err(EngineError::input(message).in_file(&name));
         }
-        let model = bundle.model(device.burn()).map_err(wrong)?;
+        let model = bundle.model(device.burn()).map_err(wrong)?.for_inference();
         let frozen = bundle.frozen_encoder(device.burn()).map_err(wrong)?;
         let summary = summary(&bundle, name, bytes);
         Ok(Self { summary, bundle, model, frozen })

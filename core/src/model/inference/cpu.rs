@@ -1,0 +1,185 @@
+//! A residual network on the CPU: a few images at a time go through all of it, so that what one convolution writes is
+//! still in the cache when the next one reads it. Natively the groups share the threads of rayon's pool.
+
+use burn::tensor::{Tensor, TensorData};
+use fearless_simd::Level as Instructions;
+#[cfg(not(target_family = "wasm"))]
+use rayon::prelude::*;
+
+use super::convolution::{Convolution, Finish, Map};
+use super::network::{Block, Folded, Network};
+
+/// Pixels of the images that go through the network together, about: 4 of 112 px.
+const GROUP_PIXELS: usize = 4 * 112 * 112;
+
+/// The network and how it lays out its maps.
+#[derive(Debug)]
+pub(super) struct Executor {
+    network: Network<Convolution>,
+    /// Margin of the maps between blocks: what the first convolution of a block reads beyond the edge.
+    margin: usize,
+}
+
+/// Memory of maps that nobody reads any more.
+#[derive(Debug, Default)]
+struct Scratch(Vec<Vec<f32>>);
+
+impl Scratch {
+    fn take(&mut self) -> Vec<f32> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn give(&mut self, map: Map) {
+        self.0.push(map.values);
+    }
+}
+
+impl Executor {
+    pub(super) fn new(network: Network<Folded>) -> Self {
+        let first = network.blocks.first().and_then(|block| block.path.first());
+        let margin = first.map_or(0, |convolution| convolution.weight.dims()[2] / 2);
+        let instructions = Instructions::new();
+        Self { network: network.map(|folded| Convolution::new(folded, instructions)), margin }
+    }
+
+    /// The network's last map.
+    ///
+    /// # Shapes
+    /// - `input`: `[N,3,P,P]`, normalised
+    /// - output: `[N,C,h,w]`
+    pub(super) fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let device = input.device();
+        let [images, channels, height, width] = input.dims();
+        let pixels = input.into_data().convert::<f32>();
+        let pixels = pixels.as_slice::<f32>().unwrap_or_default();
+        let group = group_size(images, height * width);
+        let group_pixels = (group * channels * height * width).max(1);
+        let read = |scratch: &mut Scratch, pixels: &[f32]| {
+            let input = channels_last(scratch.take(), pixels, [channels, height, width]);
+            self.run(scratch, input)
+        };
+        #[cfg(not(target_family = "wasm"))]
+        let maps: Vec<Map> = pixels.par_chunks(group_pixels).map_init(Scratch::default, read).collect();
+        #[cfg(target_family = "wasm")]
+        let maps: Vec<Map> = {
+            let mut scratch = Scratch::default();
+            pixels.chunks(group_pixels).map(|pixels| read(&mut scratch, pixels)).collect()
+        };
+        let sizes = maps.first().map_or([0; 3], |map| [map.height, map.width, map.channels]);
+        let [rows, columns, channels] = sizes;
+        let values = maps.into_iter().flat_map(|map| without_margin(&map)).collect::<Vec<f32>>();
+        Tensor::<4>::from_data(TensorData::new(values, [images, rows, columns, channels]), &device)
+            .permute([0, 3, 1, 2])
+    }
+
+    fn run(&self, scratch: &mut Scratch, input: Map) -> Map {
+        let finish = Finish { shortcut: None, relu: true, margin: 1 };
+        let stem = self.network.stem.forward(&input, finish, scratch.take());
+        scratch.give(input);
+        let pooled = max_pool(&stem, self.margin, scratch.take());
+        scratch.give(stem);
+        self.network.blocks.iter().fold(pooled, |map, block| self.block(scratch, block, map))
+    }
+
+    fn block(&self, scratch: &mut Scratch, block: &Block<Convolution>, input: Map) -> Map {
+        let shortcut = block.shortcut.as_ref().map(|convolution| {
+            let finish = Finish { shortcut: None, relu: false, margin: self.margin };
+            convolution.forward(&input, finish, scratch.take())
+        });
+        let mut within: Option<Map> = None;
+        for (index, convolution) in block.path.iter().enumerate() {
+            let next = block.path.get(index + 1);
+            let finish = Finish {
+                shortcut: next.is_none().then(|| shortcut.as_ref().unwrap_or(&input)),
+                relu: true,
+                margin: next.map_or(self.margin, Convolution::margin),
+            };
+            let map = convolution.forward(within.as_ref().unwrap_or(&input), finish, scratch.take());
+            if let Some(read) = within.replace(map) {
+                scratch.give(read);
+            }
+        }
+        if let Some(shortcut) = shortcut {
+            scratch.give(shortcut);
+        }
+        match within {
+            Some(map) => {
+                scratch.give(input);
+                map
+            }
+            None => input,
+        }
+    }
+}
+
+/// Images that go through the network together: few enough that every thread has some.
+fn group_size(images: usize, pixels: usize) -> usize {
+    #[cfg(not(target_family = "wasm"))]
+    let threads = rayon::current_num_threads();
+    #[cfg(target_family = "wasm")]
+    let threads = 1;
+    (GROUP_PIXELS / pixels.max(1)).min(images.div_ceil(threads.max(1))).max(1)
+}
+
+/// Images with their channels last, in the margin that the stem reads.
+///
+/// # Shapes
+/// - `pixels`: `[N,C,H,W]`
+fn channels_last(memory: Vec<f32>, pixels: &[f32], [channels, height, width]: [usize; 3]) -> Map {
+    const MARGIN: usize = 3;
+    let image = channels * height * width;
+    let mut map = Map::over(memory, [pixels.len() / image.max(1), height, width, channels], MARGIN);
+    for (index, row) in pixels.chunks_exact(width.max(1)).enumerate() {
+        let (image, channel, y) = (index / height / channels, index / height % channels, index % height);
+        let first = map.place(image, y + MARGIN, MARGIN) + channel;
+        for (to, from) in map.values[first..].iter_mut().step_by(channels).zip(row) {
+            *to = *from;
+        }
+    }
+    map
+}
+
+/// Max pooling of 3×3 with stride 2 over a map without negative values, whose margin of zeros of one pixel therefore
+/// never wins.
+fn max_pool(input: &Map, margin: usize, memory: Vec<f32>) -> Map {
+    let channels = input.channels;
+    let size = |side: usize| (side - 1) / 2 + 1;
+    let sizes = [input.images, size(input.height), size(input.width), channels];
+    let mut out = Map::over(memory, sizes, margin);
+    for image in 0..out.images {
+        for y in 0..out.height {
+            for x in 0..out.width {
+                let to = out.place(image, y + margin, x + margin);
+                let largest = &mut out.values[to..to + channels];
+                for row in 0..3 {
+                    let from = input.place(image, 2 * y + row, 2 * x);
+                    for (column, values) in
+                        input.values[from..from + 3 * channels].chunks_exact(channels).enumerate()
+                    {
+                        if row + column == 0 {
+                            largest.copy_from_slice(values);
+                        } else {
+                            for (largest, value) in largest.iter_mut().zip(values) {
+                                *largest = if value > largest { *value } else { *largest };
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The values of a map without those of its margin.
+fn without_margin(map: &Map) -> Vec<f32> {
+    let row = map.width * map.channels;
+    let mut values = Vec::with_capacity(map.images * map.height * row);
+    for image in 0..map.images {
+        for y in 0..map.height {
+            let first = map.place(image, y + map.margin, map.margin);
+            values.extend_from_slice(&map.values[first..first + row]);
+        }
+    }
+    values
+}
