@@ -7,6 +7,7 @@
 mod architecture;
 mod check;
 mod config;
+mod convolution;
 mod cross_level_attention;
 mod depth_transformer;
 mod frozen_encoder;

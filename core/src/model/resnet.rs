@@ -15,6 +15,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{PatchEncoderConfig, Pooling, ResNetDepth};
+use super::convolution::convolve;
 use super::inference::{Block, Folded, FoldedResNet, Network};
 use super::weights::{WeightLayout, WeightMap, WeightsError, load_weights};
 
@@ -105,13 +106,13 @@ impl ResidualBlock {
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let shortcut = match &self.downsample {
-            Some(downsample) => downsample.bn.forward(downsample.conv.forward(input.clone())),
+            Some(downsample) => downsample.bn.forward(convolve(&downsample.conv, input.clone())),
             None => input.clone(),
         };
-        let hidden = relu(self.bn1.forward(self.conv1.forward(input)));
-        let hidden = self.bn2.forward(self.conv2.forward(hidden));
+        let hidden = relu(self.bn1.forward(convolve(&self.conv1, input)));
+        let hidden = self.bn2.forward(convolve(&self.conv2, hidden));
         let hidden = match (&self.conv3, &self.bn3) {
-            (Some(conv3), Some(bn3)) => bn3.forward(conv3.forward(relu(hidden))),
+            (Some(conv3), Some(bn3)) => bn3.forward(convolve(conv3, relu(hidden))),
             _ => hidden,
         };
         relu(hidden + shortcut)
@@ -223,7 +224,7 @@ impl ResNet {
         let map = match &self.folded {
             Some(folded) => folded.forward(input),
             None => {
-                let stem = relu(self.bn1.forward(self.conv1.forward(input)));
+                let stem = relu(self.bn1.forward(convolve(&self.conv1, input)));
                 self.blocks().fold(self.maxpool.forward(stem), |map, block| block.forward(map))
             }
         };

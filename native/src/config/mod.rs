@@ -73,6 +73,10 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Core bins of a spatial block, at most; one block is one step.
     pub batch_bins: usize,
+    /// Steps whose gradients make one update: their mean, weighted by their bins. The last update of an epoch takes what
+    /// is left. It stands for a block that does not fit into the device's memory.
+    #[serde(default = "one")]
+    pub accumulate_steps: usize,
     /// Base learning rate.
     pub learning_rate: f64,
     /// Factor on the learning rate of the patch encoder.
@@ -99,6 +103,10 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Memory for patches that are read once and kept, in MiB; what does not fit is read again when needed.
     pub patch_cache_mib: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// The update rule. Weight decay acts on matrices and kernels, not on biases and normalisation parameters.
@@ -253,6 +261,7 @@ impl RunConfig {
         for (key, value) in [
             ("train.epochs", train.epochs),
             ("train.batch_bins", train.batch_bins),
+            ("train.accumulate_steps", train.accumulate_steps),
             ("train.validate_every", train.validate_every),
             ("train.checkpoint_every", train.checkpoint_every),
             ("train.keep_checkpoints", train.keep_checkpoints),

@@ -73,6 +73,7 @@ fn paper() -> RunConfig {
             seed: 0,
             epochs: 51,
             batch_bins: 256,
+            accumulate_steps: 1,
             learning_rate: 5e-3,
             patch_encoder_rate: 1.0,
             optimizer: OptimizerConfig::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },

@@ -150,6 +150,56 @@ fn a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one() {
 }
 
 #[test]
+fn a_run_that_accumulates_stops_and_resumes_between_updates() {
+    let root = dataset();
+    let set = ["train.accumulate_steps=3", "train.epochs=2"];
+    let whole = run(&options(root.path(), "whole", config(&set), &never)).unwrap();
+    let apart = run(&options(root.path(), "apart", config(&["train.epochs=2"]), &never)).unwrap();
+    assert_eq!(whole.steps, apart.steps);
+    assert_ne!(whole.weights_sha256, apart.weights_sha256);
+    // Asked for after the fourth step, the end comes with the update, after the sixth.
+    let stop = |steps: usize| steps >= 4;
+    let error = run(&options(root.path(), "parts", config(&set), &stop)).unwrap_err();
+    assert!(format!("{error:#}").contains("6 steps are saved"), "{error:#}");
+    let resumed = TrainOptions { resume: true, ..options(root.path(), "parts", config(&set), &never) };
+    assert_eq!(run(&resumed).unwrap().weights_sha256, whole.weights_sha256);
+}
+
+#[test]
+fn gradients_of_equal_blocks_accumulate_to_those_of_one() {
+    let root = dataset();
+    // Plain descent: AdamW would take the rounding of a gradient that is zero for one.
+    let sgd = "train.optimizer={kind=\"sgd\", momentum=0.0, nesterov=false, weight_decay=0.0}";
+    let options = options(root.path(), "run", config(&[sgd]), &never);
+    let setup = setup::Setup::open(&options).unwrap();
+    let device = setup::Setup::training_device(&options.device);
+    let (model, rows) = trainer::initial_model(&setup, &options.config.train, &device).unwrap();
+    let (slide, block) =
+        batches::epoch_blocks(&setup.training, 32, setup.model.halo_hops(), 0, 0).into_iter().next().unwrap();
+    let prepared = batches::PreparedBlock::read(&setup.training, slide, block, None).unwrap();
+    let mut updated = [vec![1.0], vec![0.25, 0.75]].map(|shares| {
+        let mut gathered = burn::optim::GradientsAccumulator::new();
+        for share in shares {
+            device.seed(1);
+            let (gradients, _) =
+                trainer::gradients(&model, share, &prepared, &setup, &rows, &device).unwrap();
+            gathered.accumulate(&model, gradients);
+        }
+        let mut updater = optimizer::Updater::new(&options.config.train);
+        let model = updater.step(0.1, model.clone(), gathered.grads());
+        magnet_core::weights::Weights::of(&model).unwrap().arrays
+    });
+    // Running statistics follow what was seen, not what was learnt.
+    updated.iter_mut().for_each(|weights| weights.retain(|name, _| !name.contains("running_")));
+    let [one, two] = updated;
+    for (name, array) in &one {
+        for (a, b) in array.values.iter().zip(&two[name].values) {
+            assert!((a - b).abs() < 1e-5, "{name}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
 fn training_learns_and_its_bundle_predicts() {
     let root = dataset();
     let set = ["train.epochs=14", "train.learning_rate=0.01", "train.early_stopping.keep=last"];

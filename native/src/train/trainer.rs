@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use indicatif::ProgressBar;
 use magnet_core::level::PerLevel;
@@ -39,6 +39,8 @@ pub struct Trainer<'a> {
     /// The training bins that the model is given.
     training_rows: TrainingRows,
     updater: Updater,
+    /// Gradients of the update that is under way.
+    gathered: GradientsAccumulator<Model>,
     average: Option<MovingAverage>,
     best: Option<Weights>,
     position: Position,
@@ -113,14 +115,54 @@ pub fn step(
     training_rows: &TrainingRows,
     device: &Device,
 ) -> Result<(Model, LossTerms)> {
+    let (gradients, terms) = gradients(&model, 1.0, prepared, setup, training_rows, device)?;
+    Ok((updater.step(rate, model, gradients), terms))
+}
+
+/// The loss of a block, and `share` of its gradients.
+pub fn gradients(
+    model: &Model,
+    share: f64,
+    prepared: &PreparedBlock,
+    setup: &Setup,
+    training_rows: &TrainingRows,
+    device: &Device,
+) -> Result<(GradientsParams, LossTerms)> {
     let mut batch = prepared.to_batch(&setup.training, device)?;
     if model.steps_read_training_set() {
         batch.own_references = Some(training_rows.own(prepared, device));
     }
     let loss = model.objective(&batch)?;
     let terms = LossTerms::read(&loss)?;
-    let gradients = GradientsParams::from_grads(loss.total.backward(), &model);
-    Ok((updater.step(rate, model, gradients), terms))
+    let total = if share < 1.0 { loss.total * share } else { loss.total };
+    Ok((GradientsParams::from_grads(total.backward(), model), terms))
+}
+
+/// Which blocks of an epoch make up its updates.
+struct Updates {
+    /// Of each block: its part of the update's gradient.
+    shares: Vec<f64>,
+    steps: usize,
+}
+
+impl Updates {
+    /// `bins`: the core bins of each block.
+    fn new(bins: &[usize], steps: usize) -> Self {
+        let shares = bins.chunks(steps.max(1)).flat_map(|update| {
+            let all: usize = update.iter().sum();
+            update.iter().map(move |&bins| bins as f64 / all.max(1) as f64)
+        });
+        Self { shares: shares.collect(), steps: steps.max(1) }
+    }
+
+    fn share(&self, block: usize) -> f64 {
+        self.shares.get(block).copied().unwrap_or(1.0)
+    }
+
+    /// Whether a block is the last of its update.
+    fn ends_with(&self, block: usize) -> bool {
+        (block + 1).is_multiple_of(self.steps) || block + 1 >= self.shares.len()
+    }
 }
 
 impl<'a> Trainer<'a> {
@@ -147,6 +189,7 @@ impl<'a> Trainer<'a> {
             model,
             training_rows,
             updater: Updater::new(config),
+            gathered: GradientsAccumulator::new(),
             average,
             best: None,
             position: Position {
@@ -240,6 +283,8 @@ impl<'a> Trainer<'a> {
         let hops = setup.model.halo_hops();
         let blocks = epoch_blocks(&setup.training, config.batch_bins, hops, config.seed, epoch);
         let steps = blocks.len();
+        let bins: Vec<usize> = blocks.iter().map(|(_, block)| block.core.bin).collect();
+        let updates = Updates::new(&bins, config.accumulate_steps);
         let augmentation = config.augmentation;
         let augment = move |step| Some(Augmentation::new(augmentation, config.seed, epoch, step));
         let seconds_before = self.position.seconds;
@@ -252,9 +297,8 @@ impl<'a> Trainer<'a> {
                 let rate = self.schedule.at(epoch, index, steps);
                 self.rate = rate;
                 self.device.seed(derived_seed(config.seed, "dropout", &[epoch as u64, index as u64]));
-                let (model, rows) = (self.model.clone(), &self.training_rows);
-                let (model, terms) =
-                    step(model, &mut self.updater, rate, &prepared, setup, rows, &self.device)?;
+                let (rows, share) = (&self.training_rows, updates.share(index));
+                let (gradients, terms) = gradients(&self.model, share, &prepared, setup, rows, &self.device)?;
                 if !terms.total.is_finite() {
                     bail!(
                         "epoch {}, step {index}: the loss is {}; a lower train.learning_rate or a train.clip_norm helps",
@@ -262,9 +306,13 @@ impl<'a> Trainer<'a> {
                         terms.total
                     );
                 }
-                self.model = model;
-                if let Some(average) = &mut self.average {
-                    average.update(&self.model, self.position.steps);
+                self.gathered.accumulate(&self.model, gradients);
+                let updated = updates.ends_with(index);
+                if updated {
+                    self.model = self.updater.step(rate, self.model.clone(), self.gathered.grads());
+                    if let Some(average) = &mut self.average {
+                        average.update(&self.model, self.position.steps);
+                    }
                 }
                 let mut sums = LossTerms::from_map(&self.position.epoch_sums);
                 sums.add(&terms, prepared.block.core.bin as f64);
@@ -274,6 +322,9 @@ impl<'a> Trainer<'a> {
                 self.bar.inc(prepared.block.core.bin as u64);
                 self.bar.set_message(format!("epoch {}/{}", epoch + 1, config.epochs));
                 self.bar.set_prefix(format!("loss {:.4} rate {rate:.2e}", terms.total));
+                if !updated {
+                    return Ok(true); // gradients that wait are not saved
+                }
                 let minutes = self.saved.elapsed().as_secs_f64() / 60.0;
                 if config.checkpoint_minutes > 0.0 && minutes >= config.checkpoint_minutes {
                     self.position.seconds = seconds_before + started.elapsed().as_secs_f64();
@@ -413,5 +464,20 @@ impl<'a> Trainer<'a> {
             parameters: self.model.num_params(),
             rows: self.rows,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_takes_blocks_by_their_bins_and_an_epoch_leaves_none() {
+        let updates = Updates::new(&[10, 30, 20, 20, 5], 2);
+        assert_eq!(updates.shares, [0.25, 0.75, 0.5, 0.5, 1.0]);
+        let ends = [0, 1, 2, 3, 4].map(|block| updates.ends_with(block));
+        assert_eq!(ends, [false, true, false, true, true]);
+        let each = Updates::new(&[7, 9], 1);
+        assert!(each.shares == [1.0, 1.0] && each.ends_with(0) && each.ends_with(1));
     }
 }

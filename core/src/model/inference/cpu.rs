@@ -2,12 +2,11 @@
 //! still in the cache when the next one reads it. Natively the groups share the threads of rayon's pool.
 
 use burn::tensor::{Tensor, TensorData};
-use fearless_simd::Level as Instructions;
 #[cfg(not(target_family = "wasm"))]
 use rayon::prelude::*;
 
-use super::convolution::{Convolution, Finish, Map};
 use super::network::{Block, Folded, Network};
+use crate::model::convolution::{Convolution, Finish, Map};
 
 /// Pixels of the images that go through the network together, about: 4 of 112 px.
 const GROUP_PIXELS: usize = 4 * 112 * 112;
@@ -38,8 +37,7 @@ impl Executor {
     pub(super) fn new(network: Network<Folded>) -> Self {
         let first = network.blocks.first().and_then(|block| block.path.first());
         let margin = first.map_or(0, |convolution| convolution.weight.dims()[2] / 2);
-        let instructions = Instructions::new();
-        Self { network: network.map(|folded| Convolution::new(folded, instructions)), margin }
+        Self { network: network.map(packed), margin }
     }
 
     /// The network's last map.
@@ -54,8 +52,9 @@ impl Executor {
         let pixels = pixels.as_slice::<f32>().unwrap_or_default();
         let group = group_size(images, height * width);
         let group_pixels = (group * channels * height * width).max(1);
+        let stem = self.network.stem.margin();
         let read = |scratch: &mut Scratch, pixels: &[f32]| {
-            let input = channels_last(scratch.take(), pixels, [channels, height, width]);
+            let input = Map::from_channels_first(scratch.take(), pixels, [channels, height, width], stem);
             self.run(scratch, input)
         };
         #[cfg(not(target_family = "wasm"))]
@@ -65,11 +64,16 @@ impl Executor {
             let mut scratch = Scratch::default();
             pixels.chunks(group_pixels).map(|pixels| read(&mut scratch, pixels)).collect()
         };
-        let sizes = maps.first().map_or([0; 3], |map| [map.height, map.width, map.channels]);
-        let [rows, columns, channels] = sizes;
-        let values = maps.into_iter().flat_map(|map| without_margin(&map)).collect::<Vec<f32>>();
-        Tensor::<4>::from_data(TensorData::new(values, [images, rows, columns, channels]), &device)
-            .permute([0, 3, 1, 2])
+        let sizes = maps.first().map_or([0; 3], |map| [map.channels, map.height, map.width]);
+        let [channels, rows, columns] = sizes;
+        let mut values = vec![0.0; images * channels * rows * columns];
+        let mut rest = values.as_mut_slice();
+        for map in &maps {
+            let (own, others) = rest.split_at_mut(map.images * channels * rows * columns);
+            map.read_channels_first(own);
+            rest = others;
+        }
+        Tensor::from_data(TensorData::new(values, [images, channels, rows, columns]), &device)
     }
 
     fn run(&self, scratch: &mut Scratch, input: Map) -> Map {
@@ -121,22 +125,14 @@ fn group_size(images: usize, pixels: usize) -> usize {
     (GROUP_PIXELS / pixels.max(1)).min(images.div_ceil(threads.max(1))).max(1)
 }
 
-/// Images with their channels last, in the margin that the stem reads.
-///
-/// # Shapes
-/// - `pixels`: `[N,C,H,W]`
-fn channels_last(memory: Vec<f32>, pixels: &[f32], [channels, height, width]: [usize; 3]) -> Map {
-    const MARGIN: usize = 3;
-    let image = channels * height * width;
-    let mut map = Map::over(memory, [pixels.len() / image.max(1), height, width, channels], MARGIN);
-    for (index, row) in pixels.chunks_exact(width.max(1)).enumerate() {
-        let (image, channel, y) = (index / height / channels, index / height % channels, index % height);
-        let first = map.place(image, y + MARGIN, MARGIN) + channel;
-        for (to, from) in map.values[first..].iter_mut().step_by(channels).zip(row) {
-            *to = *from;
-        }
-    }
-    map
+fn packed(folded: Folded) -> Convolution {
+    let [_, channels_in, kernel, _] = folded.weight.dims();
+    Convolution::new(&values(folded.weight), values(folded.bias), channels_in, kernel, folded.stride)
+}
+
+/// Values of a tensor in memory.
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec_as::<f32>().unwrap_or_default()
 }
 
 /// Max pooling of 3×3 with stride 2 over a map without negative values, whose margin of zeros of one pixel therefore
@@ -169,17 +165,4 @@ fn max_pool(input: &Map, margin: usize, memory: Vec<f32>) -> Map {
         }
     }
     out
-}
-
-/// The values of a map without those of its margin.
-fn without_margin(map: &Map) -> Vec<f32> {
-    let row = map.width * map.channels;
-    let mut values = Vec::with_capacity(map.images * map.height * row);
-    for image in 0..map.images {
-        for y in 0..map.height {
-            let first = map.place(image, y + map.margin, map.margin);
-            values.extend_from_slice(&map.values[first..first + row]);
-        }
-    }
-    values
 }

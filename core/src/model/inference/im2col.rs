@@ -42,7 +42,7 @@ impl Convolution {
     /// # Shapes
     /// - `input`: `[N,H,W,C_in]`
     /// - output: `[N,h,w,C_out]`
-    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let [images, height, width, _] = input.dims();
         let size = |side: usize| (side - 1) / self.stride + 1;
         let (rows, columns) = (size(height), size(width));

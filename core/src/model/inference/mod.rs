@@ -1,17 +1,18 @@
 //! A [`ResNet`](super::ResNet) as prediction runs it: batch norm folded into the convolutions, ReLU and shortcuts
 //! applied with them, channels last. No gradient flows through it.
 //!
-//! On the CPU the network goes through kernels of its own ([`cpu`]); on any other device its convolutions are matrix
-//! products of Burn's ([`im2col`]).
+//! On the CPU the network goes through kernels of this crate's own ([`cpu`]); on any other device its convolutions are
+//! matrix products of Burn's ([`im2col`]).
 
-mod convolution;
 mod cpu;
 pub(super) mod im2col;
 mod network;
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
+
+use super::convolution::is_cpu;
 
 pub(super) use network::{Block, Folded, Network};
 
@@ -56,9 +57,4 @@ impl FoldedResNet {
             Executor::Tensors(network) => im2col::forward(network, input),
         }
     }
-}
-
-/// Whether tensors of the device lie in the memory of this program, to be read without waiting.
-fn is_cpu(device: &Device) -> bool {
-    device.clone().inner() == Device::flex()
 }

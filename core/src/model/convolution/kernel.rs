@@ -1,75 +1,17 @@
-//! Convolutions on the CPU, as a matrix product whose left side is never written out.
-//!
-//! Maps lie channels last, each image in a margin of zeros, so that a row of a kernel's window is one run of numbers:
-//! the kernel's width times the channels. A tile of some output pixels by two vectors of output channels stays in
-//! registers while it reads its runs, and bias, shortcut and ReLU are applied before it is written. Weights lie in the
-//! order in which tiles read them.
+//! The forward product: a tile of some output pixels by two vectors of output channels stays in registers while it
+//! reads its runs, and bias, shortcut and ReLU are applied before it is written. Weights lie in the order in which
+//! tiles read them.
 
-use burn::tensor::Tensor;
 use fearless_simd::prelude::*;
 use fearless_simd::{Level as Instructions, Simd, dispatch};
+#[cfg(not(target_family = "wasm"))]
+use rayon::prelude::*;
 
-use super::network::Folded;
-
-/// A stack of images, channels last, each in a margin of zeros.
-#[derive(Debug)]
-pub(super) struct Map {
-    /// `[N, H + 2·margin, W + 2·margin, C]`
-    pub values: Vec<f32>,
-    pub images: usize,
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-    pub margin: usize,
-}
-
-impl Map {
-    /// A map with a margin of zeros whose inside is still to be written; `memory` is used where it is large enough.
-    pub(super) fn over(
-        mut memory: Vec<f32>,
-        [images, height, width, channels]: [usize; 4],
-        margin: usize,
-    ) -> Self {
-        memory.resize(images * (height + 2 * margin) * (width + 2 * margin) * channels, 0.0);
-        let mut map = Self { values: memory, images, height, width, channels, margin };
-        map.clear_margin();
-        map
-    }
-
-    fn clear_margin(&mut self) {
-        if self.margin == 0 || self.values.is_empty() {
-            return;
-        }
-        let row = self.row();
-        let side = self.margin * self.channels;
-        let inside = self.margin..self.margin + self.height;
-        for image in self.values.chunks_exact_mut(row * (self.height + 2 * self.margin)) {
-            for (y, row) in image.chunks_exact_mut(row).enumerate() {
-                if inside.contains(&y) {
-                    let end = row.len() - side;
-                    row[..side].fill(0.0);
-                    row[end..].fill(0.0);
-                } else {
-                    row.fill(0.0);
-                }
-            }
-        }
-    }
-
-    /// Values from one row to the next.
-    fn row(&self) -> usize {
-        (self.width + 2 * self.margin) * self.channels
-    }
-
-    /// Where a pixel begins; `y` and `x` count from the corner of the margin.
-    pub(super) fn place(&self, image: usize, y: usize, x: usize) -> usize {
-        (image * (self.height + 2 * self.margin) + y) * self.row() + x * self.channels
-    }
-}
+use super::Map;
 
 /// A convolution and its weights as tiles read them.
 #[derive(Debug)]
-pub(super) struct Convolution {
+pub(in crate::model) struct Convolution {
     /// `[panels,k,k·C_in,panel]`; output channels that there are not have weight 0
     weights: Vec<f32>,
     /// `[panels·panel]`
@@ -85,7 +27,7 @@ pub(super) struct Convolution {
 
 /// How a convolution's output is finished.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Finish<'a> {
+pub(in crate::model) struct Finish<'a> {
     /// Added to the output, which it is like in every size.
     pub shortcut: Option<&'a Map>,
     pub relu: bool,
@@ -94,64 +36,108 @@ pub(super) struct Finish<'a> {
 }
 
 impl Convolution {
-    pub(super) fn new(folded: Folded, instructions: Instructions) -> Self {
-        let [channels_out, channels_in, kernel, _] = folded.weight.dims();
-        let panel = dispatch!(instructions, simd => two_vectors(simd));
+    /// Packs weights.
+    ///
+    /// # Shapes
+    /// - `weights`: `[C_out,C_in,k,k]`
+    /// - `bias`: `[C_out]`
+    pub fn new(weights: &[f32], bias: Vec<f32>, channels_in: usize, kernel: usize, stride: usize) -> Self {
+        let window = kernel * kernel;
+        let at = |output: usize, input: usize, place: usize| {
+            weights[(output * channels_in + input) * window + place]
+        };
+        Self::packed(bias, channels_in, kernel, stride, at)
+    }
+
+    /// The convolution that takes the gradient of the output of another one, its pixels `stride` apart, back to its
+    /// input.
+    ///
+    /// # Shapes
+    /// - `weights`: `[C_out,C_in,k,k]` of the other
+    #[cfg(not(target_family = "wasm"))]
+    pub fn transposed(weights: &[f32], channels_in: usize, channels_out: usize, kernel: usize) -> Self {
+        let window = kernel * kernel;
+        let at = |output: usize, input: usize, place: usize| {
+            weights[(input * channels_in + output) * window + window - 1 - place]
+        };
+        Self::packed(vec![0.0; channels_in], channels_out, kernel, 1, at)
+    }
+
+    /// `weight`: of output channel, input channel and place in the window, row by row.
+    fn packed(
+        mut bias: Vec<f32>,
+        channels_in: usize,
+        kernel: usize,
+        stride: usize,
+        weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+    ) -> Self {
+        let instructions = Instructions::new();
+        let channels_out = bias.len();
+        let panel = panel(instructions);
         let panels = channels_out.div_ceil(panel);
         let depth = kernel * kernel * channels_in;
-        // [k,k,C_in,C_out], of which a panel takes some columns.
-        let by_output = values(folded.weight.permute([2, 3, 1, 0]).reshape([depth * channels_out]));
         let mut weights = vec![0.0; panels * depth * panel];
-        for (index, packed) in weights.chunks_exact_mut((depth * panel).max(1)).enumerate() {
-            let rows = by_output.chunks_exact(channels_out.max(1));
-            for (packed, row) in packed.chunks_exact_mut(panel).zip(rows) {
-                let columns = &row[index * panel..channels_out.min((index + 1) * panel)];
-                packed[..columns.len()].copy_from_slice(columns);
+        let pack = |(index, packed): (usize, &mut [f32])| {
+            let first = index * panel;
+            for lane in 0..panel.min(channels_out - first) {
+                for place in 0..kernel * kernel {
+                    for input in 0..channels_in {
+                        packed[(place * channels_in + input) * panel + lane] =
+                            weight(first + lane, input, place);
+                    }
+                }
             }
-        }
-        let mut bias = values(folded.bias);
+        };
+        #[cfg(not(target_family = "wasm"))]
+        weights.par_chunks_exact_mut((depth * panel).max(1)).enumerate().for_each(pack);
+        #[cfg(target_family = "wasm")]
+        weights.chunks_exact_mut((depth * panel).max(1)).enumerate().for_each(pack);
         bias.resize(panels * panel, 0.0);
-        let stride = folded.stride;
         Self { weights, bias, kernel, stride, channels_in, channels_out, panel, instructions }
     }
 
     /// The margin that the convolution's input needs.
-    pub(super) fn margin(&self) -> usize {
+    pub fn margin(&self) -> usize {
         self.kernel / 2
     }
 
     /// The convolution of a map whose margin is at least [`margin`](Self::margin).
-    pub(super) fn forward(&self, input: &Map, finish: Finish<'_>, memory: Vec<f32>) -> Map {
-        let size = |side: usize| (side - 1) / self.stride + 1;
+    pub fn forward(&self, input: &Map, finish: Finish<'_>, memory: Vec<f32>) -> Map {
+        let size = |side| output_side(side, self.stride);
         let sizes = [input.images, size(input.height), size(input.width), self.channels_out];
         let mut out = Map::over(memory, sizes, finish.margin);
-        let (from, to) = self.places(input, &out);
+        let (from, to) = places(input, &out, self.kernel, self.stride);
         let shortcut = finish.shortcut.map(|map| map.values.as_slice());
         let tiles = Tiles { convolution: self, input, from: &from, to: &to, shortcut, relu: finish.relu };
         dispatch!(self.instructions, simd => tiles.write(simd, &mut out.values));
         out
     }
-
-    /// Where the window of each output pixel begins in the input, and where the pixel is in the output.
-    fn places(&self, input: &Map, out: &Map) -> (Vec<usize>, Vec<usize>) {
-        let shift = input.margin - self.kernel / 2;
-        let pixels = out.images * out.height * out.width;
-        let (mut from, mut to) = (Vec::with_capacity(pixels), Vec::with_capacity(pixels));
-        for image in 0..out.images {
-            for y in 0..out.height {
-                let first_in = input.place(image, y * self.stride + shift, shift);
-                let first_out = out.place(image, y + out.margin, out.margin);
-                from.extend((0..out.width).map(|x| first_in + x * self.stride * input.channels));
-                to.extend((0..out.width).map(|x| first_out + x * out.channels));
-            }
-        }
-        (from, to)
-    }
 }
 
-/// Values of a tensor in memory.
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_into_vec_as::<f32>().unwrap_or_default()
+/// Pixels along a side after a convolution that pads by half its kernel.
+pub(super) fn output_side(side: usize, stride: usize) -> usize {
+    side.saturating_sub(1) / stride + 1
+}
+
+/// Where the window of each output pixel of a convolution begins in the input, and where the pixel is in the output.
+pub(super) fn places(input: &Map, out: &Map, kernel: usize, stride: usize) -> (Vec<usize>, Vec<usize>) {
+    let shift = input.margin - kernel / 2;
+    let pixels = out.images * out.height * out.width;
+    let (mut from, mut to) = (Vec::with_capacity(pixels), Vec::with_capacity(pixels));
+    for image in 0..out.images {
+        for y in 0..out.height {
+            let first_in = input.place(image, y * stride + shift, shift);
+            let first_out = out.place(image, y + out.margin, out.margin);
+            from.extend((0..out.width).map(|x| first_in + x * stride * input.channels));
+            to.extend((0..out.width).map(|x| first_out + x * out.channels));
+        }
+    }
+    (from, to)
+}
+
+/// Output channels of a tile: two vectors.
+pub(super) fn panel(instructions: Instructions) -> usize {
+    dispatch!(instructions, simd => two_vectors(simd))
 }
 
 #[inline(always)]
@@ -224,13 +210,15 @@ impl Tiles<'_> {
         match S::f32s::LEN {
             16 => self.by_twelve(simd, out),
             8 => self.by_six(simd, out),
-            _ => self.by_four(simd, out),
+            // NEON has twice the registers of wasm's virtual machines on x86.
+            _ if cfg!(target_arch = "aarch64") => self.by_twelve(simd, out),
+            _ => self.by_five(simd, out),
         }
     }
 
     tiles!(by_twelve, 12: a 0, b 1, c 2, d 3, e 4, f 5, g 6, h 7, i 8, j 9, k 10, l 11);
     tiles!(by_six, 6: a 0, b 1, c 2, d 3, e 4, f 5);
-    tiles!(by_four, 4: a 0, b 1, c 2, d 3);
+    tiles!(by_five, 5: a 0, b 1, c 2, d 3, e 4);
 
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, pixel: Pixel<'_, S::f32s>, out: &mut [f32], place: usize) {

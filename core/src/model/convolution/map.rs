@@ -1,0 +1,151 @@
+//! Images as the kernels read and write them.
+
+/// Channels that change places together: a cache line of them.
+const LINE: usize = 16;
+
+/// A stack of images, channels last, each in a margin of zeros.
+#[derive(Debug)]
+pub(in crate::model) struct Map {
+    /// `[N, H + 2·margin, W + 2·margin, C]`
+    pub values: Vec<f32>,
+    pub images: usize,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub margin: usize,
+}
+
+impl Map {
+    /// A map with a margin of zeros whose inside is still to be written; `memory` is used where it is large enough.
+    pub fn over(mut memory: Vec<f32>, [images, height, width, channels]: [usize; 4], margin: usize) -> Self {
+        memory.resize(images * (height + 2 * margin) * (width + 2 * margin) * channels, 0.0);
+        let mut map = Self { values: memory, images, height, width, channels, margin };
+        map.clear_margin();
+        map
+    }
+
+    /// Images with their channels first, brought into a map.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[N,C,H,W]`
+    pub fn from_channels_first(
+        memory: Vec<f32>,
+        pixels: &[f32],
+        [channels, height, width]: [usize; 3],
+        margin: usize,
+    ) -> Self {
+        let images = pixels.len() / (channels * height * width).max(1);
+        let mut map = Self::over(memory, [images, height, width, channels], margin);
+        map.write_channels_first(pixels, channels, [height, width], 1);
+        map
+    }
+
+    /// Writes images of `channels` first into the map's first channels, their pixels `stride` apart.
+    ///
+    /// # Shapes
+    /// - `pixels`: `[N,channels,height,width]`
+    pub fn write_channels_first(
+        &mut self,
+        pixels: &[f32],
+        channels: usize,
+        [height, width]: [usize; 2],
+        stride: usize,
+    ) {
+        let plane = height * width;
+        for (image, pixels) in pixels.chunks_exact((channels * plane).max(1)).enumerate() {
+            for first in (0..channels).step_by(LINE) {
+                let count = LINE.min(channels - first);
+                for y in 0..height {
+                    let place = self.place(image, y * stride + self.margin, self.margin) + first;
+                    let rows = &pixels[first * plane + y * width..];
+                    let columns = self.values[place..].chunks_mut(stride * self.channels);
+                    for (x, column) in columns.take(width).enumerate() {
+                        for (channel, value) in column[..count].iter_mut().enumerate() {
+                            *value = rows[channel * plane + x];
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The images without their margin, channels first.
+    ///
+    /// # Shapes
+    /// - `out`: `[N,C,H,W]`
+    pub fn read_channels_first(&self, out: &mut [f32]) {
+        let plane = self.height * self.width;
+        for (image, out) in out.chunks_exact_mut((self.channels * plane).max(1)).enumerate() {
+            for first in (0..self.channels).step_by(LINE) {
+                let count = LINE.min(self.channels - first);
+                for y in 0..self.height {
+                    let place = self.place(image, y + self.margin, self.margin) + first;
+                    let rows = &mut out[first * plane + y * self.width..];
+                    let columns = self.values[place..].chunks(self.channels);
+                    for (x, column) in columns.take(self.width).enumerate() {
+                        for (channel, value) in column[..count].iter().enumerate() {
+                            rows[channel * plane + x] = *value;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn clear_margin(&mut self) {
+        if self.margin == 0 || self.values.is_empty() {
+            return;
+        }
+        let row = self.row();
+        let side = self.margin * self.channels;
+        let inside = self.margin..self.margin + self.height;
+        for image in self.values.chunks_exact_mut(row * (self.height + 2 * self.margin)) {
+            for (y, row) in image.chunks_exact_mut(row).enumerate() {
+                if inside.contains(&y) {
+                    let end = row.len() - side;
+                    row[..side].fill(0.0);
+                    row[end..].fill(0.0);
+                } else {
+                    row.fill(0.0);
+                }
+            }
+        }
+    }
+
+    /// Values from one row to the next.
+    pub fn row(&self) -> usize {
+        (self.width + 2 * self.margin) * self.channels
+    }
+
+    /// Where a pixel begins; `y` and `x` count from the corner of the margin.
+    pub fn place(&self, image: usize, y: usize, x: usize) -> usize {
+        (image * (self.height + 2 * self.margin) + y) * self.row() + x * self.channels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_come_out_as_they_went_in_and_the_margin_is_zero() {
+        for (images, channels, height, width, margin) in
+            [(1, 1, 1, 1, 0), (2, 3, 5, 4, 3), (3, 16, 4, 7, 1), (2, 37, 6, 3, 2)]
+        {
+            let sizes = [channels, height, width];
+            let count = images * channels * height * width;
+            let pixels: Vec<f32> = (1..=count).map(|value| value as f32).collect();
+            let memory = vec![-1.0; 7 * count];
+            let map = Map::from_channels_first(memory, &pixels, sizes, margin);
+            assert_eq!(map.values.iter().filter(|value| **value == 0.0).count(), map.values.len() - count);
+            assert!(!map.values.contains(&-1.0));
+            assert_eq!(
+                map.values[map.place(images - 1, margin, margin)],
+                pixels[(images - 1) * count / images]
+            );
+            let mut out = vec![0.0; count];
+            map.read_channels_first(&mut out);
+            assert_eq!(out, pixels);
+        }
+    }
+}

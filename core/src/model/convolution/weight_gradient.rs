@@ -1,0 +1,137 @@
+//! The gradient of a convolution's weights: for every place in the window the sum, over all output pixels, of the input
+//! that the window has there times the gradient of the output. A tile of some places by two vectors of output channels
+//! stays in registers while it goes through the pixels.
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level as Instructions, Simd, dispatch};
+use rayon::prelude::*;
+
+use super::Map;
+use super::kernel::{panel, places};
+
+/// Output pixels that a tile goes through before the next one does: their inputs stay in the cache.
+const PIXELS: usize = 1024;
+/// Places that one thread takes at a time.
+const PLACES: usize = 64;
+
+/// # Shapes
+/// - `input`: `[N,H,W,C_in]` with a margin of half the kernel or more
+/// - `gradient`: `[N,h,w,C]` with the channels of [`padded_channels`] and no margin
+/// - output: `[C_out,C_in,k,k]`
+pub(super) fn weight_gradient(
+    input: &Map,
+    gradient: &Map,
+    channels_out: usize,
+    kernel: usize,
+    stride: usize,
+) -> Vec<f32> {
+    let instructions = Instructions::new();
+    let panel = panel(instructions);
+    let run = kernel * input.channels;
+    let (from, to) = places(input, gradient, kernel, stride);
+    let panels = gradient.channels / panel.max(1);
+    // [panels,k,k·C_in,panel]
+    let mut sums = vec![0.0; panels * kernel * run * panel];
+    sums.par_chunks_mut((run * panel).max(1)).enumerate().for_each(|(index, sums)| {
+        let (first_channel, row) = (index / kernel * panel, index % kernel * input.row());
+        sums.par_chunks_mut(PLACES * panel).enumerate().for_each(|(index, sums)| {
+            let tiles = Tiles {
+                input: &input.values[row + index * PLACES..],
+                gradient: &gradient.values[first_channel..],
+                from: &from,
+                to: &to,
+                panel,
+            };
+            dispatch!(instructions, simd => tiles.add(simd, sums));
+        });
+    });
+    unpacked(&sums, [channels_out, input.channels, kernel], panel)
+}
+
+/// Output channels with those that fill up the last tile.
+pub(super) fn padded_channels(channels_out: usize) -> usize {
+    channels_out.next_multiple_of(panel(Instructions::new()))
+}
+
+/// # Shapes
+/// - `sums`: `[panels,k·k·C_in,panel]`
+/// - output: `[C_out,C_in,k,k]`
+fn unpacked(sums: &[f32], [channels_out, channels_in, kernel]: [usize; 3], panel: usize) -> Vec<f32> {
+    let window = kernel * kernel;
+    let depth = window * channels_in;
+    let mut weights = vec![0.0; channels_out * depth];
+    weights.par_chunks_mut(depth.max(1)).enumerate().for_each(|(output, weights)| {
+        let sums = &sums[output / panel * depth * panel + output % panel..];
+        for (index, weight) in weights.iter_mut().enumerate() {
+            let (input, place) = (index / window, index % window);
+            *weight = sums[(place * channels_in + input) * panel];
+        }
+    });
+    weights
+}
+
+struct Tiles<'a> {
+    /// The first place of the first window and what follows.
+    input: &'a [f32],
+    /// The first output channel of the first pixel and what follows.
+    gradient: &'a [f32],
+    from: &'a [usize],
+    to: &'a [usize],
+    panel: usize,
+}
+
+/// The sums of one place in the window.
+struct Sum<V> {
+    place: usize,
+    low: V,
+    high: V,
+}
+
+/// Adds to all tiles of so many places. Spelled out for each place, as the forward product is for each pixel.
+macro_rules! tiles {
+    ($name:ident, $places:literal: $($sum:ident $index:literal),*) => {
+        #[inline(always)]
+        fn $name<S: Simd>(self, simd: S, sums: &mut [f32]) {
+            let panel = self.panel;
+            let lanes = panel / 2;
+            for (from, to) in self.from.chunks(PIXELS).zip(self.to.chunks(PIXELS)) {
+                for (tile, sums) in sums.chunks_mut($places * panel).enumerate() {
+                    let last = sums.len() / panel - 1;
+                    $(let mut $sum = {
+                        let place = last.min($index);
+                        let (low, high) = sums[place * panel..][..panel].split_at(lanes);
+                        let (low, high) = (S::f32s::from_slice(simd, low), S::f32s::from_slice(simd, high));
+                        Sum { place: tile * $places + place, low, high }
+                    };)*
+                    for (from, to) in from.iter().zip(to) {
+                        let (low, high) = self.gradient[*to..][..panel].split_at(lanes);
+                        let (low, high) = (S::f32s::from_slice(simd, low), S::f32s::from_slice(simd, high));
+                        $(
+                            let value = S::f32s::splat(simd, self.input[from + $sum.place]);
+                            $sum.low = value.mul_add(low, $sum.low);
+                            $sum.high = value.mul_add(high, $sum.high);
+                        )*
+                    }
+                    $(if let Some(sums) = sums.chunks_exact_mut(panel).nth($index) {
+                        let (low, high) = sums.split_at_mut(lanes);
+                        $sum.low.store_slice(low);
+                        $sum.high.store_slice(high);
+                    })*
+                }
+            }
+        }
+    };
+}
+
+impl Tiles<'_> {
+    #[inline(always)]
+    fn add<S: Simd>(self, simd: S, sums: &mut [f32]) {
+        match S::f32s::LEN {
+            16 => self.by_eight(simd, sums),
+            _ => self.by_four(simd, sums),
+        }
+    }
+
+    tiles!(by_eight, 8: a 0, b 1, c 2, d 3, e 4, f 5, g 6, h 7);
+    tiles!(by_four, 4: a 0, b 1, c 2, d 3);
+}
