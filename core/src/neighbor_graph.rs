@@ -122,15 +122,14 @@ impl NearestNeighbors {
             return Err(NeighborGraphError::NotFinite { index, x, y });
         }
         let per_row = k.min(points.len().saturating_sub(1));
-        let mut neighbors = Vec::with_capacity(points.len() * per_row);
+        let mut neighbors = vec![0; points.len() * per_row];
         if per_row > 0 {
-            let tree = BucketTree::new(points);
-            let mut best = Vec::with_capacity(per_row + 1);
-            for own in 0..points.len() as u32 {
-                best.clear();
-                tree.nearest(0, own, per_row, &mut best);
-                neighbors.extend(best.iter().map(|candidate| candidate.index));
-            }
+            BucketTree::new(points).nearest(per_row, |own, nearest| {
+                let start = own as usize * per_row;
+                if let Some(row) = neighbors.get_mut(start..start + per_row) {
+                    row.iter_mut().zip(nearest).for_each(|(slot, candidate)| *slot = candidate.index);
+                }
+            });
         }
         Ok(Self { neighbors, per_row })
     }
@@ -147,7 +146,7 @@ const STEPS_PER_UM: f64 = 64.0;
 /// left to right, and by index. Distance and offset are in steps.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    distance: u64,
+    distance: i64,
     down: i64,
     right: i64,
     index: u32,
@@ -156,21 +155,89 @@ struct Candidate {
 impl Candidate {
     /// `right` and `down` are the smallest offsets in µm that the point can have, `squared` its least squared distance.
     fn new(squared: f64, right: f64, down: f64, index: u32) -> Self {
-        let steps = |um: f64| (um * STEPS_PER_UM).round();
-        Self {
-            distance: steps(squared.sqrt()) as u64,
-            down: steps(down) as i64,
-            right: steps(right) as i64,
-            index,
+        Self { distance: steps(squared.sqrt()), down: steps(down), right: steps(right), index }
+    }
+}
+
+/// A length in steps, rounded to the nearest, from a half on away from 0; the largest integer for what is longer.
+fn steps(um: f64) -> i64 {
+    let exact = um * STEPS_PER_UM;
+    // Not `round`, which is a call into the C library on processors that are not asked for more.
+    let whole = exact as i64;
+    let rest = exact - whole as f64;
+    whole.saturating_add(i64::from(rest >= 0.5)).saturating_sub(i64::from(rest <= -0.5))
+}
+
+/// The nearest points to one that were found so far.
+struct Nearest {
+    /// Sorted; at most `wanted`.
+    best: Vec<Candidate>,
+    wanted: usize,
+    /// Squared distances above this are farther than the worst of the best by every rounding; infinite until there are
+    /// `wanted`. It spares most points the root and the steps that a [`Candidate`] takes.
+    reach: f64,
+}
+
+impl Nearest {
+    fn new(wanted: usize) -> Self {
+        Self { best: Vec::with_capacity(wanted + 1), wanted, reach: f64::INFINITY }
+    }
+
+    fn clear(&mut self) {
+        self.best.clear();
+        self.reach = f64::INFINITY;
+    }
+
+    /// The worst that is still among the nearest, once there are `wanted`.
+    fn worst(&self) -> Option<&Candidate> {
+        self.best.last().filter(|_| self.best.len() == self.wanted)
+    }
+
+    /// Puts `candidate` into its place, if it is nearer than the worst.
+    fn insert(&mut self, candidate: Candidate) {
+        if self.worst().is_some_and(|worst| candidate > *worst) {
+            return;
+        }
+        if self.best.len() == self.wanted {
+            self.best.pop();
+        }
+        // From the end, since most come in the order of their distance or behind the middle.
+        let mut place = self.best.len();
+        self.best.push(candidate);
+        while let Some(before) = place.checked_sub(1).filter(|&before| self.best[before] > candidate) {
+            self.best.swap(before, place);
+            place = before;
+        }
+        if let Some(worst) = self.worst() {
+            self.reach = reach_of(worst.distance);
         }
     }
 }
 
+/// A squared distance in µm² above which every distance rounds to more than `steps`.
+fn reach_of(steps: i64) -> f64 {
+    // Beyond this the steps of a distance stop at the largest integer, or are themselves rounded.
+    if steps >= 1 << 52 {
+        return f64::INFINITY;
+    }
+    let um = (steps as f64 + 0.5) / STEPS_PER_UM;
+    // A little more than the square, for the rounding of the squares and of the root.
+    um * um * (1.0 + 1e-9)
+}
+
+/// A point in the tree.
+#[derive(Clone, Copy)]
+struct Placed {
+    x: f64,
+    y: f64,
+    index: u32,
+}
+
 /// A balanced k-d tree whose leaves are buckets of up to [`BUCKET`] points.
-struct BucketTree<'a> {
-    points: &'a [SlideUm],
-    /// Point indices, bucket by bucket.
-    order: Vec<u32>,
+struct BucketTree {
+    /// The points, bucket by bucket.
+    points: Vec<Placed>,
+    /// The root first.
     nodes: Vec<Node>,
 }
 
@@ -179,95 +246,163 @@ struct Node {
     max: SlideUm,
     /// Smallest point index below this node: with the box it bounds what the node can offer when distances tie.
     lowest_index: u32,
-    /// The node's stretch of `order`.
+    /// The node's stretch of the points.
     start: usize,
     end: usize,
     /// The two halves; `None` for a bucket.
     children: Option<(usize, usize)>,
 }
 
-impl<'a> BucketTree<'a> {
-    fn new(points: &'a [SlideUm]) -> Self {
-        let order = (0..points.len() as u32).collect();
-        let mut tree = Self { points, order, nodes: Vec::with_capacity(4 * points.len() / BUCKET + 1) };
-        tree.build(0, points.len());
+/// The points of one bucket and what each has found: one descent serves them all.
+struct Search<'a> {
+    bucket: usize,
+    min: SlideUm,
+    max: SlideUm,
+    points: &'a [Placed],
+    found: &'a mut [Nearest],
+}
+
+impl Search<'_> {
+    /// The farthest that any of the points still looks.
+    fn reach(&self) -> f64 {
+        self.found.iter().fold(0.0, |reach, nearest| reach.max(nearest.reach))
+    }
+
+    /// Whether what comes no earlier than `bound` is worse than all that every point has found.
+    fn is_beyond(&self, bound: &Candidate) -> bool {
+        self.found.iter().all(|nearest| nearest.worst().is_some_and(|worst| bound > worst))
+    }
+}
+
+impl BucketTree {
+    fn new(points: &[SlideUm]) -> Self {
+        let points: Vec<Placed> =
+            points.iter().zip(0..).map(|(&SlideUm { x, y }, index)| Placed { x, y, index }).collect();
+        let nodes = Vec::with_capacity(4 * points.len() / BUCKET + 1);
+        let mut tree = Self { points, nodes };
+        tree.build(0, tree.points.len());
         tree
     }
 
-    /// Builds the node over `order[start..end]` and returns its place.
+    /// Builds the node over `points[start..end]` and returns its place.
     fn build(&mut self, start: usize, end: usize) -> usize {
         let mut min = SlideUm { x: f64::INFINITY, y: f64::INFINITY };
         let mut max = SlideUm { x: f64::NEG_INFINITY, y: f64::NEG_INFINITY };
         let mut lowest_index = u32::MAX;
-        for &index in &self.order[start..end] {
-            let point = self.points[index as usize];
+        for point in &self.points[start..end] {
             min = SlideUm { x: min.x.min(point.x), y: min.y.min(point.y) };
             max = SlideUm { x: max.x.max(point.x), y: max.y.max(point.y) };
-            lowest_index = lowest_index.min(index);
+            lowest_index = lowest_index.min(point.index);
         }
         let place = self.nodes.len();
         self.nodes.push(Node { min, max, lowest_index, start, end, children: None });
         if end - start > BUCKET {
-            let middle = start + (end - start) / 2;
-            let points = self.points;
-            let coordinate: fn(&SlideUm) -> f64 =
-                if max.x - min.x >= max.y - min.y { |point| point.x } else { |point| point.y };
-            self.order[start..end].select_nth_unstable_by(middle - start, |&a, &b| {
-                // Equal coordinates are split by index, so that even coinciding points part into ordered halves.
-                let by_coordinate =
-                    coordinate(&points[a as usize]).total_cmp(&coordinate(&points[b as usize]));
-                by_coordinate.then(a.cmp(&b))
-            });
-            let low = self.build(start, middle);
-            let high = self.build(middle, end);
+            let half = (end - start) / 2;
+            let points = &mut self.points[start..end];
+            // Equal coordinates are split by index, so that even coinciding points part into ordered halves.
+            if max.x - min.x >= max.y - min.y {
+                points.select_nth_unstable_by(half, |a, b| a.x.total_cmp(&b.x).then(a.index.cmp(&b.index)));
+            } else {
+                points.select_nth_unstable_by(half, |a, b| a.y.total_cmp(&b.y).then(a.index.cmp(&b.index)));
+            }
+            let low = self.build(start, start + half);
+            let high = self.build(start + half, end);
             self.nodes[place].children = Some((low, high));
         }
         place
     }
 
-    /// The best candidate that could lie below a node. Rounding is monotone, so no point below it has a smaller
-    /// computed distance.
-    fn bound(&self, node: usize, from: SlideUm) -> Candidate {
-        let Node { min, max, lowest_index, .. } = &self.nodes[node];
-        let dx = (min.x - from.x).max(from.x - max.x).max(0.0);
-        let dy = (min.y - from.y).max(from.y - max.y).max(0.0);
-        Candidate::new(dx * dx + dy * dy, min.x - from.x, min.y - from.y, *lowest_index)
+    /// Calls `each` with every point's index and the `wanted` nearest to it, the nearest first.
+    fn nearest(&self, wanted: usize, mut each: impl FnMut(u32, &[Candidate])) {
+        let mut found: Vec<Nearest> = (0..BUCKET).map(|_| Nearest::new(wanted)).collect();
+        for (bucket, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.children.is_none()) {
+            let points = &self.points[node.start..node.end];
+            let found = &mut found[..points.len()];
+            found.iter_mut().for_each(Nearest::clear);
+            let mut search = Search { bucket, min: node.min, max: node.max, points, found };
+            // The bucket itself first: what it holds is near, and sets bounds for all others.
+            self.scan(bucket, &mut search);
+            self.descend(0, &mut search);
+            for (point, nearest) in points.iter().zip(found.iter()) {
+                each(point.index, &nearest.best);
+            }
+        }
     }
 
-    /// Merges the points below `node` into `best`, the sorted list of the up to `wanted` nearest to point `own`.
-    fn nearest(&self, node: usize, own: u32, wanted: usize, best: &mut Vec<Candidate>) {
-        let from = self.points[own as usize];
+    /// The least squared distance from a point of the bucket to one below a node, by coordinate. Rounding is monotone,
+    /// so no two points have a smaller computed distance.
+    fn least_squared(&self, node: usize, search: &Search<'_>) -> f64 {
+        let Node { min, max, .. } = &self.nodes[node];
+        squared_gap((min.x, max.x), (search.min.x, search.max.x))
+            + squared_gap((min.y, max.y), (search.min.y, search.max.y))
+    }
+
+    /// The best candidate that could lie below a node, whichever of the bucket's points looks.
+    fn bound(&self, node: usize, squared: f64, search: &Search<'_>) -> Candidate {
+        let Node { min, lowest_index, .. } = &self.nodes[node];
+        Candidate::new(squared, min.x - search.max.x, min.y - search.max.y, *lowest_index)
+    }
+
+    /// Merges the points below `node` into what the search has found, nearer halves first.
+    fn descend(&self, node: usize, search: &mut Search<'_>) {
         let Some((low, high)) = self.nodes[node].children else {
-            for &index in &self.order[self.nodes[node].start..self.nodes[node].end] {
-                if index != own {
-                    let point = self.points[index as usize];
-                    let (dx, dy) = (point.x - from.x, point.y - from.y);
-                    insert(best, wanted, Candidate::new(dx * dx + dy * dy, dx, dy, index));
-                }
+            if node != search.bucket {
+                self.scan(node, search);
             }
             return;
         };
-        let mut halves = [(low, self.bound(low, from)), (high, self.bound(high, from))];
-        if halves[1].1 < halves[0].1 {
+        let squared = [low, high].map(|child| self.least_squared(child, search));
+        let reach = search.reach();
+        let mut halves = match squared.map(|squared| squared > reach) {
+            [true, true] => return,
+            [false, true] => return self.descend_within(low, squared[0], search),
+            [true, false] => return self.descend_within(high, squared[1], search),
+            [false, false] => [(low, squared[0]), (high, squared[1])]
+                .map(|(child, squared)| (self.bound(child, squared, search), child, squared)),
+        };
+        if halves[1].0 < halves[0].0 {
             halves.swap(0, 1);
         }
-        for (child, bound) in halves {
-            let worse = |worst: &Candidate| bound > *worst;
-            if best.len() < wanted || !best.last().is_some_and(worse) {
-                self.nearest(child, own, wanted, best);
+        for (bound, child, squared) in halves {
+            if squared <= search.reach() && !search.is_beyond(&bound) {
+                self.descend(child, search);
+            }
+        }
+    }
+
+    /// Descends to a node that is near enough by its squared distance, unless ties put all of it behind.
+    fn descend_within(&self, node: usize, squared: f64, search: &mut Search<'_>) {
+        let bound = self.bound(node, squared, search);
+        if !search.is_beyond(&bound) {
+            self.descend(node, search);
+        }
+    }
+
+    /// Compares the points of the search with those of a bucket.
+    fn scan(&self, bucket: usize, search: &mut Search<'_>) {
+        let Node { min, max, start, end, .. } = self.nodes[bucket];
+        let others = &self.points[start..end];
+        for (own, nearest) in search.points.iter().zip(search.found.iter_mut()) {
+            let least =
+                squared_gap((min.x, max.x), (own.x, own.x)) + squared_gap((min.y, max.y), (own.y, own.y));
+            if least > nearest.reach {
+                continue;
+            }
+            for other in others {
+                let (dx, dy) = (other.x - own.x, other.y - own.y);
+                let squared = dx * dx + dy * dy;
+                if squared <= nearest.reach && other.index != own.index {
+                    nearest.insert(Candidate::new(squared, dx, dy, other.index));
+                }
             }
         }
     }
 }
 
-/// Puts `candidate` into its place in the sorted list `best`, which keeps at most `wanted`.
-fn insert(best: &mut Vec<Candidate>, wanted: usize, candidate: Candidate) {
-    if best.len() == wanted && best.last().is_some_and(|worst| candidate > *worst) {
-        return;
-    }
-    let place = best.partition_point(|held| *held < candidate);
-    best.insert(place, candidate);
-    best.truncate(wanted);
+/// The square of the gap between two ranges; 0 where they meet.
+fn squared_gap(a: (f64, f64), b: (f64, f64)) -> f64 {
+    let gap = (a.0 - b.1).max(b.0 - a.1).max(0.0);
+    gap * gap
 }
 
 #[cfg(test)]
