@@ -1,6 +1,7 @@
 //! The native program: files in and out, training, whole slides, reports. The model itself is `magnet-core`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -6,7 +6,9 @@ use clap::{CommandFactory, Parser};
 use magnet_native::cli::{Cli, Command};
 use magnet_native::console::Console;
 use magnet_native::error::{exit, exit_code, is_broken_pipe};
-use magnet_native::{demo, doctor, evaluate, exchange, predict, prepare, protocol, report, synthetic, train};
+use magnet_native::{
+    bench, demo, doctor, evaluate, exchange, predict, prepare, protocol, report, synthetic, train,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -34,6 +36,7 @@ fn run(command: &Command, console: &Console) -> anyhow::Result<()> {
         Command::Report(command) => report::paper::run(command, console),
         Command::Import(args) => exchange::import(args, console),
         Command::Export(args) => exchange::export(args, console),
+        Command::Bench(args) => bench::run(args, console),
         Command::Doctor(args) => doctor::run(args, console),
         Command::Completions(args) => completions(args.shell),
     }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use magnet_tests::{command, run, run_line};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "demo",
     "synthesize",
     "prepare",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 14] = [
     "train",
     "evaluate",
     "predict",
+    "bench",
     "doctor",
     "completions",
 ];

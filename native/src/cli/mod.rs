@@ -1,5 +1,6 @@
 //! The command line, as clap sees it: definitions only. What a command does is in the module of its name.
 
+mod bench;
 mod evaluate;
 mod exchange;
 mod predict;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{MODELS, PRESETS};
 use crate::device::DeviceRequest;
 
+pub use bench::{BenchArgs, BenchKind};
 pub use evaluate::EvaluateArgs;
 pub use exchange::{ExportArgs, ExportFormat, ImportArgs};
 pub use predict::{LevelArg, PredictArgs, PredictFormat, PxRegion};
@@ -160,6 +162,12 @@ pub enum Command {
                             state_dict.safetensors"
     )]
     Export(ExportArgs),
+    /// Measure how fast this machine is, beside how fast it could be at best
+    #[command(
+        after_help = "Examples:\n  magnet-native bench --device cpu\n  magnet-native bench --only encode,forward --json\n  \
+                      magnet-native bench --scale 10000,100000,660000 --plot scale.svg"
+    )]
+    Bench(BenchArgs),
     /// Check adapters, memory and a forward pass against stored values
     #[command(after_help = "Example:\n  magnet-native doctor --json")]
     Doctor(DoctorArgs),

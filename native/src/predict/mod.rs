@@ -97,11 +97,7 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     ));
     let read = wide_features(args, &model, &slide, &layout, &digest, &chosen.device, console)?;
     let features = read.as_ref().map(|read| (&read.spot, &read.region));
-    let mut options =
-        PredictOptions { dihedral_average: args.augment, keep_values: false, ..PredictOptions::default() };
-    if layout.centers.bin.len() > MANY_BINS {
-        options.block_bins = LARGE_BLOCK_BINS;
-    }
+    let options = options_for(layout.centers.bin.len(), args.augment);
     let job = Job {
         model: &model,
         slide: &slide.reader,
@@ -157,6 +153,15 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
         &predicted,
         &Done { seconds, written, region, cut_off: slide.cut_off },
     )
+}
+
+/// How a slide of so many bins is gone through, with predictions that go to the disk.
+pub fn options_for(bins: usize, dihedral_average: bool) -> PredictOptions {
+    let options = PredictOptions { dihedral_average, keep_values: false, ..PredictOptions::default() };
+    match bins > MANY_BINS {
+        true => PredictOptions { block_bins: LARGE_BLOCK_BINS, ..options },
+        false => options,
+    }
 }
 
 fn slide_name(path: &Path) -> String {

@@ -59,7 +59,7 @@ fn mirrored(at: u32, side: u32) -> u32 {
 }
 
 /// Name of the file.
-const FILE: &str = "whole_slide.tif";
+pub const FILE: &str = "whole_slide.tif";
 
 /// Writes `<folder>/whole_slide.tif` and returns the file's name: `size_px` (width, height) of glass around a disc of tissue of the area
 /// `config.side_um`², as a tiled pyramid with its pixel size.

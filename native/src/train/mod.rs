@@ -11,6 +11,7 @@ pub mod loss_terms;
 pub mod optimizer;
 mod output;
 mod plan;
+mod rehearsal;
 pub mod schedule;
 mod setup;
 mod trainer;
@@ -31,7 +32,8 @@ use crate::console::Console;
 pub use command::{command, config_from, options_from};
 pub use output::{CONFIG_FILE, EpochRow, MODEL_FILE, finished_model, read_metrics};
 pub use plan::{Plan, plan};
-pub use setup::{check_known, fit_to_values};
+pub use rehearsal::Rehearsal;
+pub use setup::{Setup, check_known, fit_to_values};
 pub use trainer::drawn_model;
 
 /// Everything that a training run is told.
@@ -118,7 +120,8 @@ pub fn run(options: &TrainOptions<'_>) -> Result<TrainSummary> {
     folder.finish(options, &setup, result)
 }
 
-fn exclusive() -> std::sync::MutexGuard<'static, ()> {
+/// Held by whoever draws a run's random numbers.
+pub(crate) fn exclusive() -> std::sync::MutexGuard<'static, ()> {
     static TRAINING: std::sync::Mutex<()> = std::sync::Mutex::new(());
     TRAINING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

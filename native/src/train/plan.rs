@@ -3,19 +3,14 @@
 use std::fmt;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use burn::module::Module;
-use magnet_core::ExpressionModel;
+use anyhow::Result;
 use magnet_core::level::PerLevel;
 use serde::Serialize;
 
 use super::TrainOptions;
-use super::batches::{Augmentation, PreparedBlock, epoch_blocks};
 use super::data::{LevelSource, TrainingSlide};
-use super::loss_terms::LossTerms;
-use super::optimizer::Updater;
+use super::rehearsal::Rehearsal;
 use super::setup::{Setup, for_values};
-use super::trainer::{initial_model, step};
 use crate::config::OptimizerConfig;
 
 /// What a run would do.
@@ -70,26 +65,12 @@ pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
     let options = &for_values(options)?;
     let setup = Setup::open(options)?;
     let config = &options.config.train;
-    let device = Setup::training_device(&options.device);
-    let (model, rows) = initial_model(&setup, config, &device)?;
-    let parameters = model.num_params();
-
-    let blocks = epoch_blocks(&setup.training, config.batch_bins, setup.model.halo_hops(), config.seed, 0);
-    let steps_per_epoch = if model.learns_by_steps() { blocks.len() } else { 0 };
-    let largest_batch = PerLevel::from_fn(|level| {
-        blocks.iter().map(|(_, block)| block.nodes.get(level).len()).max().unwrap_or_default()
-    });
-    let (slide, block) = blocks.into_iter().next().context("the training slides have no bins")?;
-    let augmentation = Augmentation::new(config.augmentation, config.seed, 0, 0);
+    let mut rehearsal = Rehearsal::new(options, &setup)?;
+    let parameters = rehearsal.parameters();
+    let steps_per_epoch = rehearsal.steps_per_epoch;
+    let largest_batch = rehearsal.largest_batch;
     let started = Instant::now();
-    let prepared = PreparedBlock::read(&setup.training, slide, block, Some(augmentation))?;
-    let terms = match model.learns_by_steps() {
-        true => {
-            let (mut updater, rate) = (Updater::new(config), config.learning_rate);
-            step(model, &mut updater, rate, &prepared, &setup, &rows, &device)?.1
-        }
-        false => LossTerms::read(&model.objective(&prepared.to_batch(&setup.training, &device)?)?)?,
-    };
+    let terms = rehearsal.step()?;
     let step_seconds = started.elapsed().as_secs_f64();
 
     let copies = match config.optimizer {

@@ -93,13 +93,22 @@ impl Setup {
     /// For wrong slide lists, slides that do not fit the configuration, and files that cannot be read.
     pub fn open(options: &TrainOptions<'_>) -> Result<Self> {
         let dataset = Dataset::open(&options.data)?;
-        options.config.validate("configuration")?;
-
-        let console = &options.console;
         let read =
             |ids: &[String]| ids.iter().map(|id| dataset.slide(id)).collect::<Result<Vec<SlideData>>>();
-        let training = read(&options.train)?;
-        let validation = read(&options.valid)?;
+        Self::of_slides(options, read(&options.train)?, read(&options.valid)?)
+    }
+
+    /// The same of slides that are read already, whatever the options name.
+    ///
+    /// # Errors
+    /// As [`Setup::open`], but for the dataset.
+    pub fn of_slides(
+        options: &TrainOptions<'_>,
+        training: Vec<SlideData>,
+        validation: Vec<SlideData>,
+    ) -> Result<Self> {
+        options.config.validate("configuration")?;
+        let console = &options.console;
         let panel = data::choose_panel(&options.config.data, &training, &validation, console)?;
         let training = training
             .into_iter()

@@ -81,7 +81,7 @@ struct Comparison {
 /// # Errors
 /// When a folder lacks what is asked for, the folders do not fit each other, or the figure cannot be written.
 pub(super) fn run(args: &ReportMapsArgs, console: &Console) -> Result<()> {
-    let form = Form::of(&args.out)?;
+    let form = Form::of("--out", &args.out)?;
     let comparison = compare(args)?;
     let drawing = draw(&comparison)?;
     check_size(&drawing, "--genes, --scores")?;

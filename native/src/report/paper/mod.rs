@@ -5,6 +5,7 @@ mod genes;
 mod maps;
 mod parts;
 mod plot;
+mod scale;
 mod table;
 
 use std::path::Path;
@@ -17,6 +18,8 @@ use crate::cli::ReportCommand;
 use crate::console::Console;
 use crate::error::InputError;
 use crate::files::{Overwrite, write_atomic};
+
+pub use scale::{ScaleFigure, ScaleSeries};
 
 /// Runs a subcommand of `report`.
 ///
@@ -39,14 +42,14 @@ enum Form {
 }
 
 impl Form {
-    /// The form that a file's ending asks for.
-    fn of(path: &Path) -> Result<Self, InputError> {
+    /// The form that the ending of a flag's file asks for.
+    fn of(flag: &str, path: &Path) -> Result<Self, InputError> {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         match ending.to_ascii_lowercase().as_str() {
             "png" => Ok(Self::Png),
             "svg" => Ok(Self::Svg),
             "html" | "htm" => Ok(Self::Html),
-            _ => Err(InputError::in_flag("--out", "ending", ".png, .svg or .html", path.display())),
+            _ => Err(InputError::in_flag(flag, "ending", ".png, .svg or .html", path.display())),
         }
     }
 }

@@ -34,6 +34,16 @@ impl Axis {
         Self { range, logarithmic: true, name }
     }
 
+    /// A logarithmic axis from one power of ten to another that holds all positive ones of `values`.
+    pub(super) fn of_powers(values: impl Iterator<Item = f64>, name: &'static str) -> Self {
+        let powers = values.filter(|value| value.is_finite() && *value > 0.0).map(f64::log10);
+        let (low, high) = powers.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), power| {
+            (low.min(power.floor()), high.max(power.ceil()))
+        });
+        let range = ValueRange::new(low, high.max(low + 1.0)).or_else(|| ValueRange::new(0.0, 1.0));
+        Self { range: range.unwrap_or_else(|| ValueRange::of([], 0.0, 1.0)), logarithmic: true, name }
+    }
+
     /// An axis of shares, with a little room at both ends.
     pub(super) fn of_shares(name: &'static str) -> Self {
         let range = ValueRange::new(-0.02, 1.02).unwrap_or_else(|| ValueRange::of([], 0.0, 1.0));
@@ -48,11 +58,16 @@ impl Axis {
         if !self.logarithmic {
             return ticks(self.range, 4);
         }
-        let powers = 0..=self.range.high().floor().clamp(0.0, 12.0) as u32;
+        let power_of = |end: f64| end.clamp(-12.0, 12.0) as i32;
+        let powers = power_of(self.range.low().ceil())..=power_of(self.range.high().floor());
         powers
             .map(|power| {
-                let value = 10u64.pow(power);
-                Tick { value: value as f64, label: with_thousands(value) }
+                let value = 10.0_f64.powi(power);
+                let label = match power {
+                    0.. => with_thousands(value as u64),
+                    _ => format!("{value:.*}", power.unsigned_abs() as usize),
+                };
+                Tick { value, label }
             })
             .collect()
     }
@@ -166,5 +181,15 @@ mod tests {
         let labels: Vec<String> = ranks.ticks().into_iter().map(|tick| tick.label).collect();
         assert_eq!(labels, ["1", "10", "100", "1,000", "10,000"]);
         assert_eq!(Axis::of_ranks(1, "rank").ticks().len(), 1);
+    }
+
+    #[test]
+    fn powers_of_ten_enclose_what_they_are_made_of() {
+        let axis = Axis::of_powers([0.02, f64::NAN, 0.0, 700.0].into_iter(), "s");
+        let labels: Vec<String> = axis.ticks().into_iter().map(|tick| tick.label).collect();
+        assert_eq!(labels, ["0.01", "0.1", "1", "10", "100", "1,000"]);
+        assert_eq!((axis.fraction(0.01), axis.fraction(1000.0)), (0.0, 1.0));
+        assert_eq!(Axis::of_powers([10.0].into_iter(), "s").ticks().len(), 2);
+        assert_eq!(Axis::of_powers([].into_iter(), "s").ticks().len(), 2);
     }
 }
