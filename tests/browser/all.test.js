@@ -9,5 +9,6 @@ import "./page.test.js";
 import "./slide.test.js";
 import "./offline.test.js";
 import "./portal.test.js";
+import "../bench/browser/pieces.test.js";
 
 after(closeShared);

@@ -4,6 +4,8 @@
 //! page and with `engine.js`, the class for pages of others.
 
 mod adapter;
+#[cfg(feature = "bench")]
+mod bench;
 mod device;
 mod error;
 mod export;
@@ -20,6 +22,8 @@ use std::sync::Arc;
 use magnet_core::Level;
 use magnet_core::predict::Piece;
 
+#[cfg(feature = "bench")]
+pub use bench::BenchEncoder;
 pub use device::EngineDevice;
 pub use error::EngineError;
 pub use export::{ExportOptions, ExportedFile};
