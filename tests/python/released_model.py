@@ -1,4 +1,4 @@
-"""The published model in PyTorch, under the released code's tensor names: what the round trip loads weights into."""
+"""The published model and its loss in PyTorch, under the released code's tensor names."""
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,14 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    def __init__(self, width):
+    """Narrower than the published one with a `base` below 64."""
+
+    def __init__(self, width, base=64):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
-        channels = 64
-        for stage, (inner, blocks) in enumerate(zip([64, 128, 256, 512], [3, 4, 6, 3])):
-            layers = []
+        self.conv1, self.bn1 = nn.Conv2d(3, base, 7, 2, 3, bias=False), nn.BatchNorm2d(base)
+        channels = base
+        for stage, blocks in enumerate([3, 4, 6, 3]):
+            inner, layers = base << stage, []
             for block in range(blocks):
                 stride = 2 if block == 0 and stage > 0 else 1
                 layers.append(Bottleneck(channels, inner, stride, block == 0))
@@ -38,9 +40,11 @@ class ResNet50(nn.Module):
         self.fc = nn.Linear(channels, width)
 
     def forward(self, x):
+        return self.fc(self.pooled(x))
+
+    def pooled(self, x):
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(x.mean((2, 3)))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
 
 
 class SingleKeyAttention(nn.Module):
@@ -78,9 +82,9 @@ class DepthTransformer(nn.Module):
 
 
 class Released(nn.Module):
-    def __init__(self, width, genes, layers=3):
+    def __init__(self, width, genes, layers=3, base=64):
         super().__init__()
-        self.encoder = ResNet50(width)
+        self.encoder = ResNet50(width, base)
         self.cross_attention_512 = SingleKeyAttention(width)
         self.cross_attention_224 = SingleKeyAttention(width)
         for level in ["112", "512", "224"]:
@@ -115,3 +119,16 @@ class Released(nn.Module):
         """The predictions of bins, spots and regions; inputs as for `trace`."""
         stages = self.trace(*inputs)
         return [stages[f"out_{level}"] for level in ["bin", "spot", "region"]]
+
+
+def correlation_loss(a, b):
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    return 1 - ((a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + 1e-8).sqrt()).mean()
+
+
+def hybrid_loss(predicted, labels, parent_spot, parent_region):
+    """The released loss; predictions and labels of bins, spots and regions."""
+    bins, spots, regions = (correlation_loss(a, b) for a, b in zip(predicted, labels))
+    consistency = correlation_loss(labels[0], predicted[1][parent_spot])
+    consistency = consistency + correlation_loss(labels[0], predicted[2][parent_region])
+    return 0.75 * F.mse_loss(predicted[0], labels[0]) + 0.10 * bins + 0.05 * (spots + regions) + 0.05 * consistency

@@ -11,13 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from golden_formula import inputs, signed, weight
-from released_model import Released
-
-
-def correlation_loss(a, b):
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return 1 - ((a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + 1e-8).sqrt()).mean()
-
+from released_model import Released, correlation_loss, hybrid_loss
 
 settings = [word.split("=") for word in sys.argv[1:] if "=" in word]
 sizes = {key: int(value) for key, value in settings}
@@ -35,16 +29,13 @@ parent_spot, parent_region = given[3:5]
 rows = {"bin": sizes["B"], "spot": sizes["S"], "region": sizes["R"]}
 labels = {level: signed(f"label.{level}", (count, sizes["genes"])).abs().float() for level, count in rows.items()}
 predicted = {level: stages[f"out_{level}"] for level in rows}
-mse = (predicted["bin"] - labels["bin"]).square().mean()
-pcc = {level: correlation_loss(predicted[level], labels[level]) for level in rows}
-consistency = correlation_loss(labels["bin"], predicted["spot"][parent_spot]) + correlation_loss(
-    labels["bin"], predicted["region"][parent_region]
-)
-loss = 0.75 * mse + 0.10 * pcc["bin"] + 0.05 * (pcc["spot"] + pcc["region"]) + 0.05 * consistency
+loss = hybrid_loss(list(predicted.values()), list(labels.values()), parent_spot, parent_region)
 loss.backward()
 
 tensors = {name: tensor.detach().contiguous() for name, tensor in stages.items()}
-scalars = {"loss": loss, "mse": mse, "mae": (predicted["bin"] - labels["bin"]).abs().mean(), "pcc": 1 - pcc["bin"]}
+error = predicted["bin"] - labels["bin"]
+scalars = {"loss": loss, "mse": error.square().mean(), "mae": error.abs().mean()}
+scalars["pcc"] = 1 - correlation_loss(predicted["bin"], labels["bin"])
 tensors |= {name: value.detach().reshape(1) for name, value in scalars.items()}
 # What the state dict holds and no forward pass reads has no gradient; what is read without effect has one of 0.
 never_read = ("lstm_512.", "gene_head_512.", "gene_head_224.", "transformer.encoder_layer.")
