@@ -13,7 +13,7 @@ use super::{Bench, model, work};
 use crate::cli::BenchKind;
 use crate::console::Console;
 use crate::model_file::ModelFile;
-use crate::predict::{Job, options_for, predict_whole};
+use crate::predict::{Job, predict_whole, to_disk};
 use crate::synthetic::whole_slide::FILE;
 
 const BINS: usize = 4096;
@@ -75,7 +75,7 @@ pub(super) fn predict(
         slide: &slide.reader,
         layout: &layout,
         features: None,
-        options: options_for(nodes.bin, false),
+        options: to_disk(false),
         device,
         console: &console,
     })?;

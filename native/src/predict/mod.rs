@@ -46,10 +46,6 @@ pub use stream::Job;
 const WEAK_PEARSON: f32 = 0.1;
 /// Maps drawn when no gene is named.
 const DEFAULT_MAPS: usize = 4;
-/// From this many bins on blocks are larger: fewer bins are read twice, and a device is busier.
-const MANY_BINS: usize = 20_000;
-/// Core bins of a block then.
-const LARGE_BLOCK_BINS: usize = 1024;
 /// Part of the bins that may fail before a run is given up.
 const MAX_FAILED: f64 = 0.1;
 
@@ -97,7 +93,7 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     ));
     let read = wide_features(args, &model, &slide, &layout, &digest, &chosen.device, console)?;
     let features = read.as_ref().map(|read| (&read.spot, &read.region));
-    let options = options_for(layout.centers.bin.len(), args.augment);
+    let options = to_disk(args.augment);
     let job = Job {
         model: &model,
         slide: &slide.reader,
@@ -155,13 +151,9 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     )
 }
 
-/// How a slide of so many bins is gone through, with predictions that go to the disk.
-pub fn options_for(bins: usize, dihedral_average: bool) -> PredictOptions {
-    let options = PredictOptions { dihedral_average, keep_values: false, ..PredictOptions::default() };
-    match bins > MANY_BINS {
-        true => PredictOptions { block_bins: LARGE_BLOCK_BINS, ..options },
-        false => options,
-    }
+/// How a slide is gone through, with predictions that go to the disk.
+pub fn to_disk(dihedral_average: bool) -> PredictOptions {
+    PredictOptions { dihedral_average, keep_values: false, ..PredictOptions::default() }
 }
 
 fn slide_name(path: &Path) -> String {

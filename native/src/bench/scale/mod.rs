@@ -21,7 +21,7 @@ use crate::console::Console;
 use crate::device;
 use crate::error::{Interrupted, exit};
 use crate::files::{Overwrite, write_atomic};
-use crate::predict::options_for;
+use crate::predict::to_disk;
 use crate::report::paper::ScaleFigure;
 use crate::train;
 use report::{ScaleReport, Series};
@@ -150,7 +150,7 @@ pub(super) fn part(args: &BenchArgs, folder: &Path, console: &Console) -> Result
                 BenchKind::Forward => {
                     let layout = Tissue::new(bins, &config.model).layout(&config.model)?;
                     let features = Features::draw(config.model.width, config.train.seed);
-                    let block_bins = options_for(bins, false).block_bins;
+                    let block_bins = to_disk(false).block_bins;
                     let expression: &dyn ExpressionModel = &model.model;
                     let all = || predict_blocks(expression, &features, &layout, block_bins, &chosen.device);
                     repeats.time(|| Ok(()), |()| all())
