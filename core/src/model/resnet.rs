@@ -308,7 +308,7 @@ fn convolution(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::inference::im2col;
+    use crate::model::inference::direct;
     use crate::model::testing::{
         assert_close, assert_values, filled, name_hash, noise, pseudo_random, pseudo_random_at, shared_file,
         values, weight_map,
@@ -416,9 +416,9 @@ mod tests {
                 let expected = layers.forward_normalized(patches.clone());
                 let on_cpu = layers.clone().for_inference().forward_normalized(patches.clone());
                 assert_close(&on_cpu, &expected, 1e-5);
-                let network = layers.folded().map(im2col::Convolution::new);
-                let by_products = pool(im2col::forward(&network, patches), config.pooling);
-                assert_close(&by_products, &expected, 1e-5);
+                let network = layers.folded().map(direct::Convolution::new);
+                let by_burn = pool(direct::forward(&network, patches), config.pooling);
+                assert_close(&by_burn, &expected, 1e-5);
             }
         }
     }

@@ -2,10 +2,10 @@
 //! applied with them, channels last. No gradient flows through it.
 //!
 //! On the CPU the network goes through kernels of this crate's own ([`cpu`]); on any other device its convolutions are
-//! matrix products of Burn's ([`im2col`]).
+//! Burn's own ([`direct`]).
 
 mod cpu;
-pub(super) mod im2col;
+pub(super) mod direct;
 mod network;
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct FoldedResNet {
 #[derive(Debug, Clone)]
 enum Executor {
     Cpu(Arc<cpu::Executor>),
-    Tensors(Arc<Network<im2col::Convolution>>),
+    Tensors(Arc<Network<direct::Convolution>>),
 }
 
 impl FoldedResNet {
@@ -38,7 +38,7 @@ impl FoldedResNet {
         let executor = if is_cpu(&network.stem.bias.device()) {
             Executor::Cpu(Arc::new(cpu::Executor::new(network)))
         } else {
-            Executor::Tensors(Arc::new(network.map(im2col::Convolution::new)))
+            Executor::Tensors(Arc::new(network.map(direct::Convolution::new)))
         };
         Self { executor, channels }
     }
@@ -54,7 +54,7 @@ impl FoldedResNet {
         }
         match &self.executor {
             Executor::Cpu(executor) => executor.forward(input),
-            Executor::Tensors(network) => im2col::forward(network, input),
+            Executor::Tensors(network) => direct::forward(network, input),
         }
     }
 }
