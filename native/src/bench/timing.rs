@@ -79,8 +79,16 @@ mod tests {
     fn warm_ups_are_done_and_not_timed() {
         let (mut prepared, mut done) = (0, 0);
         let repeats = Repeats { warm_up: 2, repeats: 3 };
-        let count = |counter: &mut i32| *counter += 1;
-        let seconds = repeats.time(|| Ok(count(&mut prepared)), |()| Ok(count(&mut done))).unwrap();
+        let prepare = || {
+            prepared += 1;
+            Ok(prepared)
+        };
+        let work = |of: i32| {
+            assert_eq!(of, done + 1);
+            done = of;
+            Ok(())
+        };
+        let seconds = repeats.time(prepare, work).unwrap();
         assert_eq!((seconds.len(), prepared, done), (3, 5, 5));
         assert!(seconds.iter().all(|&seconds| seconds >= 0.0));
     }
