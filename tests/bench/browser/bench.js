@@ -2,7 +2,7 @@
 // is named. Started by `run`.
 //
 //   node bench.js [--json FILE] [--only times|start|page|size] [--backend NAME] [--encoder NAME]
-import { mkdirSync, readFileSync, readdirSync, statSync, symlinkSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -205,7 +205,6 @@ async function starts(encoders, servers) {
             await page.open(way, script, { ...own, ...options(backend) });
             await page.time(way, 1);
             found[at].seconds.push((await page.age()) / 1000);
-            await page.time(way, 3);
             found[at].bytes.push(peakMemory());
           });
         }
