@@ -2,7 +2,7 @@
 import { readFileSync, readdirSync } from "node:fs";
 
 /** Processes that hold a page, its workers and what WebGPU computes with; the others are the browser's own. */
-const KINDS = ["--type=renderer", "--type=gpu-process"];
+const KIND = /--type=(renderer|gpu-process)(?=[\0 ])/;
 
 /** Bytes: the sum, over the renderers and the GPU process below this program, of the most that each has held. */
 export function peakMemory() {
@@ -11,14 +11,15 @@ export function peakMemory() {
     try {
       const status = readFileSync(`/proc/${pid}/status`, "utf8");
       const field = (name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)?.[1] ?? 0);
-      const kind = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").find((word) => word.startsWith("--type="));
-      processes.set(Number(pid), { parent: field("PPid"), peak: 1024 * field("VmHWM"), kind });
+      const counts = KIND.test(readFileSync(`/proc/${pid}/cmdline`, "utf8"));
+      processes.set(Number(pid), { parent: field("PPid"), peak: 1024 * field("VmHWM"), counts });
     } catch {
       // It has ended meanwhile.
     }
   }
   const isBelow = (pid) => pid === process.pid || (processes.has(pid) && isBelow(processes.get(pid).parent));
   let sum = 0;
-  for (const [pid, { peak, kind }] of processes) if (KINDS.includes(kind) && isBelow(pid)) sum += peak;
+  for (const [pid, { peak, counts }] of processes) if (counts && isBelow(pid)) sum += peak;
+  if (sum === 0) throw new Error("no process of a browser is seen in /proc");
   return sum;
 }
