@@ -1,7 +1,7 @@
 // Our engine beside onnxruntime-web, in one browser on one machine: prints tables, and all of it as JSON where a file
 // is named. Started by `run`.
 //
-//   node bench.js [--json FILE] [--only times|start|page|size] [--backend NAME] [--encoder NAME]
+//   node bench.js [--json FILE] [--only times|start|page|size] [--backend NAME] [--encoder NAME] [--repetitions N]
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
@@ -145,7 +145,8 @@ async function timesOf(backend, { name, options }, servers) {
     });
     if (!(Math.max(...differences) <= TOLERANCE)) throw new Error(`${name}: features differ by ${differences}`);
     const times = ways.map(() => []);
-    for (let repetition = 0; repetition < REPETITIONS[backend]; repetition += 1) {
+    const repetitions = Number(option("--repetitions") ?? REPETITIONS[backend]);
+    for (let repetition = 0; repetition < repetitions; repetition += 1) {
       for (let turn = 0; turn < ways.length; turn += 1) {
         const at = (turn + repetition) % ways.length;
         times[at].push(await page.time(ways[at][0], calls[at]));
@@ -281,5 +282,5 @@ if (wanted("times")) results.times = await times(encoders, servers);
 if (wanted("start")) results.starts = await starts(encoders, servers);
 if (wanted("page")) results.page = await pageTimes();
 await Promise.all(Object.values(servers).map((server) => server.close()));
-if (option("--json")) writeFileSync(option("--json"), JSON.stringify(results, null, 1));
+if (option("--json")) writeFileSync(resolve(root, option("--json")), JSON.stringify(results, null, 1));
 console.log(`\n${((performance.now() - began) / 1000).toFixed(0)} s in all; load at the end ${loadavg()[0].toFixed(1)}`);
