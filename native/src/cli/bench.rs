@@ -18,7 +18,7 @@ pub struct BenchArgs {
     /// Side of their patches in pixels; the bins' own when left out
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u32).range(8..=4096))]
     pub patch_px: Option<u32>,
-    /// Bins of `forward` (a block of 256), `train-step` (64), `graph` (100000) and `slide` (4096)
+    /// Bins of `forward` (a block of 1024), `train-step` (64), `graph` (100000) and `slide` (4096)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub bins: Option<u32>,
     /// Timed repetitions of each; their median is reported [default: 5; 3 with --scale]
