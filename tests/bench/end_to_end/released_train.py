@@ -26,6 +26,7 @@ from released_model import Released, ResNet50, hybrid_loss  # noqa: E402
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 SD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 FROZEN_WIDTH = 2048
+WIDE = ["spot", "region"]
 
 
 class Patches(Dataset):
@@ -57,11 +58,11 @@ def encoder(path):
 
 @torch.inference_mode()
 def write_features(folder, path):
-    """Spots and regions through the frozen encoder and a random linear map, once."""
+    """Spots and regions through the frozen encoder, once."""
     model = ResNet50(1000).eval()
     model.load_state_dict(load_file(path), strict=False)
     features = {}
-    for level in ["spot", "region"]:
+    for level in WIDE:
         batches = [model.pooled(patches) for _, patches in loader(folder / "patches" / level, 16)]
         features[level] = torch.cat(batches)
     save_file(features, folder / "features.safetensors")
@@ -80,12 +81,13 @@ class Slide:
     def __init__(self, folder, width):
         tables = {name: torch.from_numpy(table) for name, table in np.load(folder / "tables.npz").items()}
         self.centers = tables["bin_centers"]
-        self.labels = [tables[f"{level}_labels"] for level in ["bin", "spot", "region"]]
-        self.parents = [tables[f"{level}_parent"] for level in ["spot", "region"]]
-        features = load_file(folder / "features.safetensors")
+        self.labels = [tables[f"{level}_labels"] for level in ["bin", *WIDE]]
+        self.parents = [tables[f"{level}_parent"] for level in WIDE]
+        # The released code draws its map of the features anew in each run; here training and prediction share one.
         torch.manual_seed(0)
-        self.wide = [features[level] @ torch.randn(FROZEN_WIDTH, width) / FROZEN_WIDTH**0.5 for level in ["spot", "region"]]
-        self.wide_graphs = [adjacency(tables[f"{level}_centers"], True) for level in ["spot", "region"]]
+        features = load_file(folder / "features.safetensors")
+        self.wide = [features[level] @ torch.randn(FROZEN_WIDTH, width) / FROZEN_WIDTH**0.5 for level in WIDE]
+        self.wide_graphs = [adjacency(tables[f"{level}_centers"], True) for level in WIDE]
 
     def inputs(self, index, patches):
         graphs = [adjacency(self.centers[index], False), *self.wide_graphs]

@@ -3,9 +3,9 @@
     python compare.py PROGRAM [--only encode,forward,train-step] [--bins 256,1024,4096] [--rounds 3] [--repeats 3]
         [--torch-device cpu|cuda] [--json FILE]
 
-Every way runs in a process of its own, the ways in turn, `rounds` times; the medians of all repetitions count. Ours comes
-first: PyTorch takes the shapes that it printed. The opponent is the fastest PyTorch that does what the released code
-does, which holds its graph as a dense matrix.
+Every way runs in a process of its own, the ways in turn, `rounds` times; the medians of all repetitions count. Ours
+comes first: PyTorch takes the shapes that it printed. The opponent is the fastest PyTorch that holds its graph as the
+released code does, as a dense matrix. Memory is that of a whole process; ours has measured its floor in it.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def run(command):
         child.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0), errors.seek(0)
         if child.returncode:
-            print(" ".join(map(str, command)), errors.read().decode(errors="replace")[-2000:], sep="\n", file=sys.stderr)
+            print(f"failed: {errors.read().decode(errors='replace')[-2000:]}", file=sys.stderr)
             return None
         report = json.load(output)
     return report["measurements"][0] | {"gflops": report["matrix_gflops"], "peak_bytes": usage.ru_maxrss * 1024}
@@ -101,7 +101,7 @@ def summarise(name, reports):
     summary = {"name": name, "seconds": seconds, "median": statistics.median(seconds), "unit": reports[0]["unit"]}
     summary["rate"] = statistics.median(report["rate"] for report in reports)
     summary["matrix_gflops"] = statistics.median(report["gflops"] for report in reports)
-    summary["operations"] = reports[0]["operations"]
+    summary |= {"operations": reports[0]["operations"], "parameters": reports[0]["shape"].get("parameters")}
     summary["peak_bytes"] = max(report["peak_bytes"] for report in reports)
     return summary
 
