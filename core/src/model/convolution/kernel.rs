@@ -20,8 +20,6 @@ pub(in crate::model) struct Convolution {
     stride: usize,
     channels_in: usize,
     channels_out: usize,
-    /// Output channels of a tile: two vectors.
-    panel: usize,
     instructions: Instructions,
 }
 
@@ -93,7 +91,7 @@ impl Convolution {
         #[cfg(target_family = "wasm")]
         weights.chunks_exact_mut((depth * panel).max(1)).enumerate().for_each(pack);
         bias.resize(panels * panel, 0.0);
-        Self { weights, bias, kernel, stride, channels_in, channels_out, panel, instructions }
+        Self { weights, bias, kernel, stride, channels_in, channels_out, instructions }
     }
 
     /// The margin that the convolution's input needs.
@@ -169,8 +167,8 @@ macro_rules! tiles {
         #[inline(always)]
         fn $name<S: Simd>(self, simd: S, out: &mut [f32]) {
             let convolution = self.convolution;
-            let panel = convolution.panel;
-            let lanes = panel / 2;
+            let lanes = S::f32s::LEN;
+            let panel = 2 * lanes; // that of the convolution, and known to the compiler
             let run = convolution.kernel * convolution.channels_in;
             let row = self.input.row();
             let panels = convolution.weights.chunks_exact(convolution.kernel * run * panel);
@@ -184,8 +182,8 @@ macro_rules! tiles {
                     $(let mut $pixel = Pixel::<S::f32s> { run: &[], low, high };)*
                     for (y, weights) in weights.chunks_exact(run * panel).enumerate() {
                         $($pixel.run = &self.input.values[from[last.min($index)] + y * row..][..run];)*
-                        for place in 0..run {
-                            let (low, high) = weights[place * panel..][..panel].split_at(lanes);
+                        for (place, weights) in (0..run).zip(weights.chunks_exact(panel)) {
+                            let (low, high) = weights.split_at(lanes);
                             let (low, high) = (S::f32s::from_slice(simd, low), S::f32s::from_slice(simd, high));
                             $(
                                 let value = S::f32s::splat(simd, $pixel.run[place]);
@@ -210,15 +208,15 @@ impl Tiles<'_> {
         match S::f32s::LEN {
             16 => self.by_twelve(simd, out),
             8 => self.by_six(simd, out),
-            // NEON has twice the registers of wasm's virtual machines on x86.
+            // NEON has twice the registers of x86's 128-bit vectors, on which wasm's run.
             _ if cfg!(target_arch = "aarch64") => self.by_twelve(simd, out),
-            _ => self.by_five(simd, out),
+            _ => self.by_four(simd, out),
         }
     }
 
     tiles!(by_twelve, 12: a 0, b 1, c 2, d 3, e 4, f 5, g 6, h 7, i 8, j 9, k 10, l 11);
     tiles!(by_six, 6: a 0, b 1, c 2, d 3, e 4, f 5);
-    tiles!(by_five, 5: a 0, b 1, c 2, d 3, e 4);
+    tiles!(by_four, 4: a 0, b 1, c 2, d 3);
 
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, pixel: Pixel<'_, S::f32s>, out: &mut [f32], place: usize) {

@@ -6,7 +6,7 @@ const LINE: usize = 16;
 /// A stack of images, channels last, each in a margin of zeros.
 #[derive(Debug)]
 pub(in crate::model) struct Map {
-    /// `[N, H + 2·margin, W + 2·margin, C]`
+    /// `[N, H + 2·margin, W + 2·margin, C]`, and what of the memory is left
     pub values: Vec<f32>,
     pub images: usize,
     pub height: usize,
@@ -18,7 +18,12 @@ pub(in crate::model) struct Map {
 impl Map {
     /// A map with a margin of zeros whose inside is still to be written; `memory` is used where it is large enough.
     pub fn over(mut memory: Vec<f32>, [images, height, width, channels]: [usize; 4], margin: usize) -> Self {
-        memory.resize(images * (height + 2 * margin) * (width + 2 * margin) * channels, 0.0);
+        let count = images * (height + 2 * margin) * (width + 2 * margin) * channels;
+        if memory.len() < count {
+            // What it holds is of no use: no copy.
+            memory.clear();
+            memory.resize(count, 0.0);
+        }
         let mut map = Self { values: memory, images, height, width, channels, margin };
         map.clear_margin();
         map
@@ -99,7 +104,7 @@ impl Map {
         let row = self.row();
         let side = self.margin * self.channels;
         let inside = self.margin..self.margin + self.height;
-        for image in self.values.chunks_exact_mut(row * (self.height + 2 * self.margin)) {
+        for image in self.values.chunks_exact_mut(row * (self.height + 2 * self.margin)).take(self.images) {
             for (y, row) in image.chunks_exact_mut(row).enumerate() {
                 if inside.contains(&y) {
                     let end = row.len() - side;
@@ -135,7 +140,7 @@ mod tests {
             let sizes = [channels, height, width];
             let count = images * channels * height * width;
             let pixels: Vec<f32> = (1..=count).map(|value| value as f32).collect();
-            let memory = vec![-1.0; 7 * count];
+            let memory = vec![-1.0; count / 2];
             let map = Map::from_channels_first(memory, &pixels, sizes, margin);
             assert_eq!(map.values.iter().filter(|value| **value == 0.0).count(), map.values.len() - count);
             assert!(!map.values.contains(&-1.0));

@@ -40,7 +40,6 @@ pub(super) fn weight_gradient(
                 gradient: &gradient.values[first_channel..],
                 from: &from,
                 to: &to,
-                panel,
             };
             dispatch!(instructions, simd => tiles.add(simd, sums));
         });
@@ -77,7 +76,6 @@ struct Tiles<'a> {
     gradient: &'a [f32],
     from: &'a [usize],
     to: &'a [usize],
-    panel: usize,
 }
 
 /// The sums of one place in the window.
@@ -92,8 +90,8 @@ macro_rules! tiles {
     ($name:ident, $places:literal: $($sum:ident $index:literal),*) => {
         #[inline(always)]
         fn $name<S: Simd>(self, simd: S, sums: &mut [f32]) {
-            let panel = self.panel;
-            let lanes = panel / 2;
+            let lanes = S::f32s::LEN;
+            let panel = 2 * lanes;
             for (from, to) in self.from.chunks(PIXELS).zip(self.to.chunks(PIXELS)) {
                 for (tile, sums) in sums.chunks_mut($places * panel).enumerate() {
                     let last = sums.len() / panel - 1;

@@ -58,7 +58,8 @@ impl Executor {
             self.run(scratch, input)
         };
         #[cfg(not(target_family = "wasm"))]
-        let maps: Vec<Map> = pixels.par_chunks(group_pixels).map_init(Scratch::default, read).collect();
+        let maps: Vec<Map> =
+            pixels.par_chunks(group_pixels).with_min_len(2).map_init(Scratch::default, read).collect();
         #[cfg(target_family = "wasm")]
         let maps: Vec<Map> = {
             let mut scratch = Scratch::default();
