@@ -182,7 +182,10 @@ macro_rules! tiles {
                     $(let mut $pixel = Pixel::<S::f32s> { run: &[], low, high };)*
                     for (y, weights) in weights.chunks_exact(run * panel).enumerate() {
                         $($pixel.run = &self.input.values[from[last.min($index)] + y * row..][..run];)*
-                        for (place, weights) in (0..run).zip(weights.chunks_exact(panel)) {
+                        // Not an iterator: built for size, its steps would be calls.
+                        let (mut place, mut left) = (0, weights);
+                        while place < run {
+                            let (weights, next) = left.split_at(panel);
                             let (low, high) = weights.split_at(lanes);
                             let (low, high) = (S::f32s::from_slice(simd, low), S::f32s::from_slice(simd, high));
                             $(
@@ -190,6 +193,7 @@ macro_rules! tiles {
                                 $pixel.low = value.mul_add(low, $pixel.low);
                                 $pixel.high = value.mul_add(high, $pixel.high);
                             )*
+                            (place, left) = (place + 1, next);
                         }
                     }
                     $(if let Some(to) = to.get($index) {
