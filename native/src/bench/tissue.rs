@@ -86,8 +86,9 @@ impl Tissue {
         let names = |prefix: &str| (0..genes).map(|gene| format!("{prefix}{gene}")).collect::<Vec<_>>();
         // Counts that vary over the bins and whose mean falls from gene to gene.
         let count = |bin: usize, gene: usize| (1 + (bin * 31 + gene * 17) % 7 + (genes - gene) / 8) as f32;
-        let row =
-            |bin: usize| (0_u32..).zip(0..genes).map(|(column, gene)| (column, count(bin, gene))).collect::<Vec<_>>();
+        let row = |bin: usize| {
+            (0_u32..).zip(0..genes).map(|(column, gene)| (column, count(bin, gene))).collect::<Vec<_>>()
+        };
         let bins = self.centers_px.len();
         Ok(SlideData {
             id: "tissue".into(),
