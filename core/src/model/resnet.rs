@@ -11,10 +11,12 @@ use burn::module::{Initializer, Module};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
+#[cfg(not(target_family = "wasm"))]
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{PatchEncoderConfig, Pooling, ResNetDepth};
+#[cfg(not(target_family = "wasm"))]
 use super::convolution::convolve;
 use super::inference::{Block, Folded, FoldedResNet, Network};
 use super::weights::{WeightLayout, WeightMap, WeightsError, load_weights};
@@ -104,6 +106,7 @@ impl ResidualBlock {
         }
     }
 
+    #[cfg(not(target_family = "wasm"))]
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let shortcut = match &self.downsample {
             Some(downsample) => downsample.bn.forward(convolve(&downsample.conv, input.clone())),
@@ -223,10 +226,14 @@ impl ResNet {
     fn forward_normalized(&self, input: Tensor<4>) -> Tensor<2> {
         let map = match &self.folded {
             Some(folded) => folded.forward(input),
+            #[cfg(not(target_family = "wasm"))]
             None => {
                 let stem = relu(self.bn1.forward(convolve(&self.conv1, input)));
                 self.blocks().fold(self.maxpool.forward(stem), |map, block| block.forward(map))
             }
+            // Nothing is trained in a browser: its engine holds no layer of batch norm.
+            #[cfg(target_family = "wasm")]
+            None => FoldedResNet::new(self.folded()).forward(input),
         };
         pool(map, self.pooling)
     }

@@ -11,8 +11,11 @@ mod trained;
 #[cfg(not(target_family = "wasm"))]
 mod weight_gradient;
 
+#[cfg(not(target_family = "wasm"))]
 use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
+#[cfg(not(target_family = "wasm"))]
+use burn::tensor::Tensor;
 
 pub(super) use kernel::{Convolution, Finish};
 pub(super) use map::Map;
@@ -29,13 +32,11 @@ pub(super) fn is_cpu(device: &Device) -> bool {
 /// # Shapes
 /// - `input`: `[N,C_in,H,W]`
 /// - output: `[N,C_out,h,w]`
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn convolve(convolution: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    #[cfg(not(target_family = "wasm"))]
-    {
-        let device = input.device();
-        if device.is_autodiff() && is_cpu(&device) {
-            return trained::convolve(convolution, input);
-        }
+    let device = input.device();
+    if device.is_autodiff() && is_cpu(&device) {
+        return trained::convolve(convolution, input);
     }
     convolution.forward(input)
 }
