@@ -112,8 +112,8 @@ impl Convolution {
     }
 }
 
-/// Pixels along a side after a convolution that pads by half its kernel.
-pub(super) fn output_side(side: usize, stride: usize) -> usize {
+/// Pixels along a side after a convolution or pooling that pads by half its kernel.
+pub(in crate::model) fn output_side(side: usize, stride: usize) -> usize {
     side.saturating_sub(1) / stride + 1
 }
 

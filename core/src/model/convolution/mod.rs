@@ -17,7 +17,7 @@ use burn::tensor::Device;
 #[cfg(not(target_family = "wasm"))]
 use burn::tensor::Tensor;
 
-pub(super) use kernel::{Convolution, Finish};
+pub(super) use kernel::{Convolution, Finish, output_side};
 pub(super) use map::Map;
 
 /// Whether tensors of the device lie in the memory of this program, to be read without waiting.

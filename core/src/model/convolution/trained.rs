@@ -10,20 +10,20 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::{Shape, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::kernel::output_side;
 use super::weight_gradient::{padded_channels, weight_gradient};
-use super::{Convolution, Finish, Map};
+use super::{Convolution, Finish, Map, output_side};
 
 /// See [`super::convolve`].
 pub(super) fn convolve(convolution: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let weight = convolution.weight.val();
-    let ([images, _, height, width], [_, channels_in, kernel, _]) = (input.dims(), weight.dims());
-    let sizes = Sizes { images, channels_in, height, width, kernel, stride: convolution.stride[0] };
+    let ([images, _, height, width], [channels_out, channels_in, kernel, _]) = (input.dims(), weight.dims());
+    let stride = convolution.stride[0];
+    let sizes = Sizes { images, channels_in, channels_out, height, width, kernel, stride };
     let operands =
         (input.clone().try_into_primitive::<Autodiff<Flex>>(), weight.try_into_primitive::<Autodiff<Flex>>());
     let (Ok(input), Ok(weight)) = operands else { return convolution.forward(input) };
     let step = Product.prepare::<NoCheckpointing>([input.node(), weight.node()]).compute_bound().stateful();
-    let (input, weight) = (contiguous(input.into_primitive()), contiguous(weight.into_primitive()));
+    let (input, weight) = (input.into_primitive().to_contiguous(), weight.into_primitive().to_contiguous());
     let output = sizes.product(&input, &weight);
     let output = match step {
         OpsKind::Tracked(step) => step.finish((sizes, input, weight), output),
@@ -41,7 +41,7 @@ impl Backward<Flex, 2> for Product {
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [input_node, weight_node] = ops.parents;
         let (sizes, input, weight) = ops.state;
-        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         if let Some(node) = input_node {
             gradients.register::<Flex>(node.id, sizes.input_gradient(&gradient, &weight));
         }
@@ -56,6 +56,7 @@ impl Backward<Flex, 2> for Product {
 struct Sizes {
     images: usize,
     channels_in: usize,
+    channels_out: usize,
     height: usize,
     width: usize,
     kernel: usize,
@@ -72,14 +73,12 @@ impl Sizes {
     /// - `weight`: `[C_out,C_in,k,k]`
     /// - output: `[N,C_out,h,w]`
     fn product(&self, input: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
-        let weights = values(weight);
         let [rows, columns] = self.output();
-        let channels_out = weights.len() / (self.channels_in * self.kernel * self.kernel).max(1);
-        let bias = vec![0.0; channels_out];
-        let convolution = Convolution::new(weights, bias, self.channels_in, self.kernel, self.stride);
+        let bias = vec![0.0; self.channels_out];
+        let convolution = Convolution::new(values(weight), bias, self.channels_in, self.kernel, self.stride);
         let image = [self.channels_in, self.height, self.width];
         let read = |pixels: &[f32]| Map::from_channels_first(Vec::new(), pixels, image, convolution.margin());
-        let output = [self.images, channels_out, rows, columns];
+        let output = [self.images, self.channels_out, rows, columns];
         by_image(&convolution, values(input), image.iter().product(), output, read)
     }
 
@@ -88,9 +87,9 @@ impl Sizes {
     /// - `weight`: `[C_out,C_in,k,k]`
     /// - output: `[N,C_in,H,W]`
     fn input_gradient(&self, gradient: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
-        let weights = values(weight);
-        let channels_out = weights.len() / (self.channels_in * self.kernel * self.kernel).max(1);
-        let convolution = Convolution::transposed(weights, self.channels_in, channels_out, self.kernel);
+        let channels_out = self.channels_out;
+        let convolution =
+            Convolution::transposed(values(weight), self.channels_in, channels_out, self.kernel);
         let [rows, columns] = self.output();
         let read = |pixels: &[f32]| {
             let images = pixels.len() / (channels_out * rows * columns).max(1);
@@ -109,15 +108,13 @@ impl Sizes {
     /// - output: `[C_out,C_in,k,k]`
     fn weight_gradient(&self, gradient: &FlexTensor, input: &FlexTensor) -> FlexTensor {
         let [rows, columns] = self.output();
-        let gradient = values(gradient);
-        let channels_out = gradient.len() / (self.images * rows * columns).max(1);
         let image = [self.channels_in, self.height, self.width];
         let input = Map::from_channels_first(Vec::new(), values(input), image, self.kernel / 2);
-        let sizes = [self.images, rows, columns, padded_channels(channels_out)];
+        let sizes = [self.images, rows, columns, padded_channels(self.channels_out)];
         let mut output = Map::over(Vec::new(), sizes, 0);
-        output.write_channels_first(gradient, channels_out, [rows, columns], 1);
-        let weights = weight_gradient(&input, &output, channels_out, self.kernel, self.stride);
-        tensor(weights, [channels_out, self.channels_in, self.kernel, self.kernel])
+        output.write_channels_first(values(gradient), self.channels_out, [rows, columns], 1);
+        let weights = weight_gradient(&input, &output, self.channels_out, self.kernel, self.stride);
+        tensor(weights, [self.channels_out, self.channels_in, self.kernel, self.kernel])
     }
 }
 
@@ -144,10 +141,6 @@ fn by_image(
         *memory = map.values;
     });
     tensor(values, output)
-}
-
-fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    tensor.to_contiguous()
 }
 
 /// The values of a tensor that is contiguous.

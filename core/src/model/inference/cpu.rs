@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::network::{Block, Folded, Network};
-use crate::model::convolution::{Convolution, Finish, Map};
+use crate::model::convolution::{Convolution, Finish, Map, output_side};
 
 /// Pixels of the images that go through the network together, about: 4 of 112 px.
 const GROUP_PIXELS: usize = 4 * 112 * 112;
@@ -35,9 +35,10 @@ impl Scratch {
 
 impl Executor {
     pub(super) fn new(network: Network<Folded>) -> Self {
+        let network = network.map(packed);
         let first = network.blocks.first().and_then(|block| block.path.first());
-        let margin = first.map_or(0, |convolution| convolution.weight.dims()[2] / 2);
-        Self { network: network.map(packed), margin }
+        let margin = first.map_or(0, Convolution::margin);
+        Self { network, margin }
     }
 
     /// The network's last map.
@@ -140,8 +141,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 /// never wins.
 fn max_pool(input: &Map, margin: usize, memory: Vec<f32>) -> Map {
     let channels = input.channels;
-    let size = |side: usize| (side - 1) / 2 + 1;
-    let sizes = [input.images, size(input.height), size(input.width), channels];
+    let sizes = [input.images, output_side(input.height, 2), output_side(input.width, 2), channels];
     let mut out = Map::over(memory, sizes, margin);
     for image in 0..out.images {
         for y in 0..out.height {
