@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::encode::chunk_patches;
 use super::nodes_px;
-use super::run::TileQueue;
+use super::run::{EncodedBins, TileQueue};
 use super::sums::Plan;
 use crate::coordinates::SlidePx;
 use crate::layout::SlideLayout;
@@ -43,7 +43,10 @@ pub struct PatchesAhead<L> {
     queues: Vec<TileQueue>,
     /// No block before this one, counted over the passes, is left.
     next: usize,
-    /// Local bins of the block `next`, once its turn has come, and how many of them were asked for.
+    /// The pass under way, and whether each bin was asked for in it.
+    pass: usize,
+    known: Vec<bool>,
+    /// Bins that the block `next` is the first to read, once its turn has come, and how many of them were asked for.
     bins: Option<Vec<u32>>,
     asked: usize,
 }
@@ -58,9 +61,27 @@ impl<L: Borrow<SlideLayout>> PatchesAhead<L> {
         plan: Arc<Plan>,
         done: Vec<bool>,
         queues: Vec<TileQueue>,
+        encoded: &EncodedBins,
         asked: usize,
     ) -> Self {
-        Self { config, layout, um_per_px, chunk_pixels, plan, done, queues, next: 0, bins: None, asked }
+        let bins = 0..layout.borrow().centers.bin.len() as u32;
+        let (pass, known) = (encoded.pass(), bins.map(|bin| encoded.contains(bin)).collect());
+        let (next, bins) = (0, None);
+        Self { config, layout, um_per_px, chunk_pixels, plan, done, queues, next, pass, known, bins, asked }
+    }
+
+    /// The bins of a block that no block of the pass has read before.
+    fn begin_block(&mut self, pass: usize, index: usize) -> Vec<u32> {
+        if pass != self.pass {
+            self.pass = pass;
+            self.known.fill(false);
+        }
+        let core = self.plan.cores.get(index).cloned().unwrap_or_default();
+        let mut bins = self.layout.borrow().block(core, self.config.halo_hops()).nodes.bin;
+        bins.retain(|&bin| {
+            self.known.get_mut(bin as usize).is_some_and(|known| !std::mem::replace(known, true))
+        });
+        bins
     }
 
     fn request(&self, level: Level, nodes: Vec<u32>) -> PatchRequest {
@@ -94,14 +115,11 @@ impl<L: Borrow<SlideLayout>> Iterator for PatchesAhead<L> {
                     return Some(self.request(level, tiles.map(|tile| tile as u32).collect()));
                 }
             }
-            let bins = match &self.bins {
+            let bins = match self.bins.take() {
                 Some(bins) => bins,
-                None => {
-                    let core = self.plan.cores.get(index).cloned().unwrap_or_default();
-                    let block = self.layout.borrow().block(core, self.config.halo_hops());
-                    self.bins.insert(block.nodes.bin)
-                }
+                None => self.begin_block(pass, index),
             };
+            let bins = self.bins.insert(bins);
             let chunk = chunk_patches(&self.config, Level::Bin, self.chunk_pixels);
             let end = self.asked.saturating_add(chunk).min(bins.len());
             let nodes = bins.get(self.asked..end).unwrap_or_default().to_vec();

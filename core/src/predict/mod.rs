@@ -1,8 +1,10 @@
 //! Slide and model to values: the one loop that every program shares.
 //!
-//! The wide tiles are few, so each is encoded once and its vector kept on the host. The bins come block by block: a
-//! block's core and halo are read, encoded once, mixed, and only the core is kept. Memory is therefore that of one
-//! block, of one vector per wide tile, and of the predictions themselves.
+//! The wide tiles are few, so each is encoded once and its vector kept on the host. The bins come block by block: what
+//! no block before has encoded of a block's core and halo is read and encoded, all of it is mixed, and only the core
+//! is predicted. A bin's vector stays on the device until the last block that reads it is done, so that each is made
+//! once. Memory is therefore that of one block and of the vectors along the edges of blocks to come, of one vector
+//! per wide tile, and of the predictions themselves.
 //!
 //! [`PredictRun`] does this in steps and hands out what is finished, so that a program that may lose its device can
 //! continue elsewhere; [`predict_slide`] is the plain loop over it.
@@ -73,7 +75,7 @@ pub struct PredictOptions {
 }
 
 impl Default for PredictOptions {
-    /// 1,024 bins a block, so that its halo adds two fifths to the bins that are encoded (at 256 it more than doubles
+    /// 1,024 bins a block, so that its halo adds two fifths to the bins that are mixed (at 256 it more than doubles
     /// them), a million pixels, no averaging, predictions kept.
     fn default() -> Self {
         Self { block_bins: 1024, chunk_pixels: 1_000_000, dihedral_average: false, keep_values: true }

@@ -1,5 +1,6 @@
 //! A prediction in steps, which can be left and continued elsewhere.
 
+mod encoded;
 mod restore;
 mod tiles;
 
@@ -25,6 +26,7 @@ use crate::slide::augment::Dihedral;
 use crate::slide::{NormalizedSlide, PatchReader};
 use tiles::Tiles;
 
+pub(super) use encoded::EncodedBins;
 pub(super) use tiles::TileQueue;
 
 /// The prediction of one slide, step by step.
@@ -59,6 +61,8 @@ pub struct PredictRun<R, L = SlideLayout> {
     early: BTreeMap<(usize, u8), PerLevel<Vec<f32>>>,
     sums: Sums,
     bins_done: usize,
+    /// Bins of the pass under way that its blocks to come read again.
+    encoded: EncodedBins,
     underway: Option<Underway>,
 }
 
@@ -67,7 +71,9 @@ struct Underway {
     pass: usize,
     index: usize,
     block: Block,
-    /// Vectors of its bins so far, on the device.
+    /// Those of its bins that no block before has encoded.
+    fresh: Vec<u32>,
+    /// Vectors of the first of them, on the device.
     vectors: Vec<Tensor<2>>,
     encoded: usize,
 }
@@ -85,7 +91,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
         options: PredictOptions,
     ) -> Result<Self, PredictError> {
         let slide = NormalizedSlide::new(slide, config.stain_normalization)?;
-        let plan = Arc::new(Plan::new(layout.borrow(), options.block_bins));
+        let plan = Arc::new(Plan::new(layout.borrow(), options.block_bins, config.halo_hops()));
         let transforms: &'static [Dihedral] =
             if options.dihedral_average { &Dihedral::ALL } else { &[Dihedral::IDENTITY] };
         let blocks = plan.cores.len();
@@ -100,6 +106,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
             summed: vec![0; blocks],
             early: BTreeMap::new(),
             bins_done: 0,
+            encoded: EncodedBins::default(),
             underway: None,
             config: config.clone(),
             slide,
@@ -163,7 +170,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
             bins_done: self.bins_done,
             bins_total: self.layout().centers.bin.len() * self.transforms.len(),
             bins_underway: self.underway.as_ref().map_or(0, |underway| {
-                underway.block.core.bin * underway.encoded / underway.block.nodes.bin.len().max(1)
+                underway.block.core.bin * underway.encoded / underway.fresh.len().max(1)
             }),
         }
     }
@@ -201,7 +208,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
             _ => self.begin_block(pass, index),
         };
         let underway = self.underway.insert(underway);
-        let nodes = &underway.block.nodes.bin;
+        let nodes = &underway.fresh;
         if underway.encoded < nodes.len() {
             let chunk = encode::chunk_patches(&self.config, Level::Bin, self.options.chunk_pixels);
             let end = underway.encoded.saturating_add(chunk).min(nodes.len());
@@ -216,7 +223,9 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
             underway.encoded = end;
             return Ok(None);
         }
-        let values = self.mix(model, device).await?;
+        let encoded = self.underway_bins();
+        let values = self.mix(&encoded, model, device).await?;
+        self.encoded = encoded.keep(|bin| self.plan.is_read_after(index, bin), device);
         self.underway = None;
         self.finish_block(pass, index, &values);
         let cols = self.config.genes as u32;
@@ -270,6 +279,7 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
             self.plan.clone(),
             self.done.clone(),
             if reads_tiles { queues.collect() } else { Vec::new() },
+            &self.encoded,
             encoded,
         ))
     }
@@ -359,22 +369,36 @@ impl<R: PatchReader, L: Borrow<SlideLayout>> PredictRun<R, L> {
     fn begin_block(&self, pass: usize, index: usize) -> Underway {
         let core = self.plan.cores.get(index).cloned().unwrap_or_default();
         let block = self.layout().block(core, self.config.halo_hops());
-        Underway { pass, index, block, vectors: Vec::new(), encoded: 0 }
+        let fresh = self.encoded.missing(pass, &block.nodes.bin);
+        Underway { pass, index, block, fresh, vectors: Vec::new(), encoded: 0 }
+    }
+
+    /// The vectors of all bins of the block under way, and of those kept for others.
+    fn underway_bins(&self) -> EncodedBins {
+        match &self.underway {
+            Some(underway) => self.encoded.with(underway.pass, &underway.fresh, &underway.vectors),
+            None => EncodedBins::default(),
+        }
     }
 
     /// The predictions of the core nodes of the block under way, row-major per level.
     async fn mix(
         &self,
+        encoded: &EncodedBins,
         model: &dyn ExpressionModel,
         device: &Device,
     ) -> Result<PerLevel<Vec<f32>>, PredictError> {
-        let Some(underway) = self.underway.as_ref().filter(|underway| !underway.vectors.is_empty()) else {
+        let bins = self
+            .underway
+            .as_ref()
+            .and_then(|underway| Some((underway, encoded.select(&underway.block.nodes.bin, device)?)));
+        let Some((underway, bins)) = bins else {
             return Err(crate::batch::BatchError::Empty { what: "bins of the block" }.into());
         };
         let block = &underway.block;
         let set = self.tiles.get(self.set_of(underway.pass)).and_then(Option::as_ref);
         let inputs = PerLevel {
-            bin: LevelInput::Encoded(Tensor::cat(underway.vectors.clone(), 0)),
+            bin: LevelInput::Encoded(bins),
             spot: self.wide_rows(block, set, Level::Spot, device)?,
             region: self.wide_rows(block, set, Level::Region, device)?,
         };

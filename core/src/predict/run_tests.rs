@@ -409,6 +409,31 @@ fn what_lies_ahead_is_what_the_steps_read() {
 }
 
 #[test]
+fn each_bin_is_read_once_in_a_pass_however_many_halos_hold_it() {
+    let image = slide();
+    let config = config();
+    let model = model(&config);
+    assert!(config.halo_hops() > 0);
+    let layout = layout_of_bins(&bins(), 1.0, &config).unwrap();
+    let bin_um = config.levels.bin.patch_um;
+    for (block_bins, passes) in [(7, 1), (30, 1), (30, 8), (1000, 1)] {
+        let options = PredictOptions { block_bins, dihedral_average: passes > 1, ..OPTIONS };
+        let noting = Noting { slide: &image, read: Default::default() };
+        let mut run = PredictRun::new(&config, &noting, &layout, options).unwrap();
+        while !run.is_complete() {
+            ready(run.step(&model, WideSource::Patches, &Device::flex())).unwrap();
+        }
+        let read = std::mem::take(&mut *noting.read.lock().unwrap());
+        let bins =
+            read.into_iter().filter(|(_, side_um, _)| *side_um == bin_um).flat_map(|(centers, ..)| centers);
+        let mut times = std::collections::HashMap::new();
+        bins.for_each(|at| *times.entry((at.x.to_bits(), at.y.to_bits())).or_insert(0) += 1);
+        assert_eq!(times.len(), layout.centers.bin.len());
+        assert!(times.values().all(|&times| times == passes), "{block_bins} bins a block: {times:?}");
+    }
+}
+
+#[test]
 fn a_run_that_keeps_nothing_hands_out_the_same_pieces() {
     let config = config();
     let model = model(&config);

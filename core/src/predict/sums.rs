@@ -13,10 +13,12 @@ pub(super) struct Plan {
     /// The block whose prediction of a tile counts: the first of those that share it. Which one it is must not depend
     /// on the order in which blocks are done, since their results may differ in the last bit.
     owners: PerLevel<Vec<u32>>,
+    /// The last block that reads each bin, as one of its own or in its halo.
+    last_readers: Vec<u32>,
 }
 
 impl Plan {
-    pub(super) fn new(layout: &SlideLayout, block_bins: usize) -> Self {
+    pub(super) fn new(layout: &SlideLayout, block_bins: usize, halo_hops: usize) -> Self {
         let cores = layout.block_cores(block_bins, None);
         let owners = PerLevel::from_fn(|level| {
             if level == Level::Bin {
@@ -32,7 +34,13 @@ impl Plan {
             }
             owners
         });
-        Self { cores, owners }
+        let last_readers = last_readers(layout, &cores, halo_hops);
+        Self { cores, owners, last_readers }
+    }
+
+    /// Whether a block after this one reads a bin.
+    pub(super) fn is_read_after(&self, block: usize, bin: u32) -> bool {
+        self.last_readers.get(bin as usize).is_some_and(|&last| last as usize > block)
     }
 
     /// The core nodes of a block, ascending: the order of its predictions.
@@ -52,6 +60,31 @@ impl Plan {
         level == Level::Bin
             || self.owners.get(level).get(node as usize).is_some_and(|&owner| owner as usize == block)
     }
+}
+
+/// See [`Plan::last_readers`].
+fn last_readers(layout: &SlideLayout, cores: &[Vec<u32>], halo_hops: usize) -> Vec<u32> {
+    let graph = &layout.graphs.bin;
+    let mut last = vec![0; layout.centers.bin.len()];
+    for (block, core) in (0..).zip(cores) {
+        for &bin in core {
+            if let Some(last) = last.get_mut(bin as usize) {
+                *last = block;
+            }
+        }
+    }
+    for _ in 0..halo_hops {
+        // Whoever reads a bin reads its neighbours one hop later.
+        let nearer = last.clone();
+        for (bin, &reader) in nearer.iter().enumerate() {
+            for neighbor in graph.neighbors(bin) {
+                if let Some(last) = last.get_mut(neighbor as usize) {
+                    *last = reader.max(*last);
+                }
+            }
+        }
+    }
+    last
 }
 
 fn parents_of<'a>(layout: &'a SlideLayout, level: Level, bins: &'a [u32]) -> impl Iterator<Item = u32> + 'a {

@@ -11,8 +11,6 @@ use crate::console::Console;
 
 /// How often a run says where it is when nobody sees a bar.
 const SAY_EVERY: Duration = Duration::from_secs(60);
-/// Blocks whose halo is measured.
-const SAMPLED_BLOCKS: usize = 24;
 
 /// Work is counted in pixels that pass an encoder: a region's patch costs twenty times a bin's.
 pub(super) struct Meter {
@@ -25,7 +23,7 @@ pub(super) struct Meter {
     /// Pixels of a patch of each wide level, and how many of those there are in a pass.
     spot: (f64, usize),
     region: (f64, usize),
-    /// Pixels of a bin with its share of the halo.
+    /// Pixels of a bin's patch.
     bin: f64,
 }
 
@@ -50,7 +48,7 @@ impl Meter {
             start_left: 0.0,
             spot: (reads(Level::Spot), tiles(Level::Spot)),
             region: (reads(Level::Region), tiles(Level::Region)),
-            bin: reads(Level::Bin) * halo(job),
+            bin: reads(Level::Bin),
         };
         meter.start_left = meter.left(at);
         meter.bar.set_length((meter.start_left / 1e3) as u64);
@@ -93,17 +91,4 @@ impl Drop for Meter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
-}
-
-/// Bins that are read for each that is predicted.
-fn halo(job: &Job<'_>) -> f64 {
-    let cores = job.layout.block_cores(job.options.block_bins, None);
-    let apart = (cores.len() / SAMPLED_BLOCKS).max(1);
-    let (mut core, mut local) = (0, 0);
-    for bins in cores.into_iter().step_by(apart) {
-        let block = job.layout.block(bins, job.model.model.config().halo_hops());
-        core += block.core.bin;
-        local += block.nodes.bin.len();
-    }
-    local as f64 / core.max(1) as f64
 }

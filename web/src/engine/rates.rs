@@ -86,7 +86,8 @@ impl Rates {
         timely.clamp(1, most)
     }
 
-    /// Seconds for what is left of a run, where a block of the run has `nodes_per_bin` local bins for each core bin.
+    /// Seconds for what is left of a run, where a block of the run has `nodes_per_bin` local bins for each core bin:
+    /// each bin is encoded once and mixed in every block that holds it.
     pub fn remaining_s(
         &self,
         layout: &SlideLayout,
@@ -98,12 +99,12 @@ impl Rates {
         let tiles = (nodes.spot + nodes.region).max(1) as f64;
         let tiles_left = left.tiles_total.saturating_sub(left.tiles_done) as f64 / tiles;
         let wide_s = nodes.spot as f64 * self.patch_s.spot + nodes.region as f64 * self.patch_s.region;
-        let bins_left = left.bins_total.saturating_sub(left.bins_done) as f64 * nodes_per_bin;
+        let bins_left = left.bins_total.saturating_sub(left.bins_done) as f64;
         // A GPU mixes a block in the time of a part of one.
         let mix_s = if device.is_gpu() {
             left.blocks_total.saturating_sub(left.blocks_done) as f64 * self.mix_s
         } else {
-            bins_left * self.mix_s / self.bins.max(1) as f64
+            bins_left * nodes_per_bin * self.mix_s / self.bins.max(1) as f64
         };
         tiles_left * wide_s + bins_left * self.patch_s.bin + mix_s
     }
