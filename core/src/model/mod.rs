@@ -23,6 +23,8 @@ mod resnet;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(not(target_family = "wasm"))]
+mod training;
 mod validate;
 mod weights;
 

@@ -16,9 +16,9 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{PatchEncoderConfig, Pooling, ResNetDepth};
-#[cfg(not(target_family = "wasm"))]
-use super::convolution::convolve;
 use super::inference::{Block, Folded, FoldedResNet, Network};
+#[cfg(not(target_family = "wasm"))]
+use super::training::{self, Normalized};
 use super::weights::{WeightLayout, WeightMap, WeightsError, load_weights};
 
 /// Channels of the four stages at width 1.
@@ -109,22 +109,22 @@ impl ResidualBlock {
     #[cfg(not(target_family = "wasm"))]
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let shortcut = match &self.downsample {
-            Some(downsample) => downsample.bn.forward(convolve(&downsample.conv, input.clone())),
+            Some(downsample) => downsample.bn.forward(downsample.conv.forward(input.clone())),
             None => input.clone(),
         };
-        let hidden = relu(self.bn1.forward(convolve(&self.conv1, input)));
-        let hidden = self.bn2.forward(convolve(&self.conv2, hidden));
+        let hidden = relu(self.bn1.forward(self.conv1.forward(input)));
+        let hidden = self.bn2.forward(self.conv2.forward(hidden));
         let hidden = match (&self.conv3, &self.bn3) {
-            (Some(conv3), Some(bn3)) => bn3.forward(convolve(conv3, relu(hidden))),
+            (Some(conv3), Some(bn3)) => bn3.forward(conv3.forward(relu(hidden))),
             _ => hidden,
         };
         relu(hidden + shortcut)
     }
 
-    fn folded(&self) -> Block<Folded> {
-        let mut path = vec![Folded::new(&self.conv1, &self.bn1), Folded::new(&self.conv2, &self.bn2)];
-        path.extend(self.conv3.iter().zip(&self.bn3).map(|(conv, bn)| Folded::new(conv, bn)));
-        let shortcut = self.downsample.as_ref().map(|shortcut| Folded::new(&shortcut.conv, &shortcut.bn));
+    fn layers<'a, T>(&'a self, make: impl Fn(&'a Conv2d, &'a BatchNorm) -> T) -> Block<T> {
+        let mut path = vec![make(&self.conv1, &self.bn1), make(&self.conv2, &self.bn2)];
+        path.extend(self.conv3.iter().zip(&self.bn3).map(|(conv, bn)| make(conv, bn)));
+        let shortcut = self.downsample.as_ref().map(|shortcut| make(&shortcut.conv, &shortcut.bn));
         Block { path, shortcut }
     }
 }
@@ -192,12 +192,13 @@ impl ResNet {
     /// The network in the form in which it runs fastest and learns nothing: it keeps its weights, but from here on
     /// [`forward`](Self::forward) reads what they are now, wherever they may be taken or changed to later.
     pub(super) fn for_inference(self) -> Self {
-        Self { folded: Some(FoldedResNet::new(self.folded())), ..self }
+        Self { folded: Some(FoldedResNet::new(self.layers(Folded::new))), ..self }
     }
 
-    fn folded(&self) -> Network<Folded> {
-        let blocks = self.blocks().map(ResidualBlock::folded).collect();
-        Network { stem: Folded::new(&self.conv1, &self.bn1), blocks }
+    /// Its convolutions, each with the batch norm that follows it.
+    fn layers<'a, T>(&'a self, make: impl Fn(&'a Conv2d, &'a BatchNorm) -> T) -> Network<T> {
+        let blocks = self.blocks().map(|block| block.layers(&make)).collect();
+        Network { stem: make(&self.conv1, &self.bn1), blocks }
     }
 
     fn blocks(&self) -> impl Iterator<Item = &ResidualBlock> {
@@ -227,15 +228,19 @@ impl ResNet {
         let map = match &self.folded {
             Some(folded) => folded.forward(input),
             #[cfg(not(target_family = "wasm"))]
-            None => {
-                let stem = relu(self.bn1.forward(convolve(&self.conv1, input)));
-                self.blocks().fold(self.maxpool.forward(stem), |map, block| block.forward(map))
-            }
+            None => training::forward(&self.layers(Normalized::new), &input)
+                .unwrap_or_else(|| self.forward_by_modules(input)),
             // Nothing is trained in a browser: its engine holds no layer of batch norm.
             #[cfg(target_family = "wasm")]
-            None => FoldedResNet::new(self.folded()).forward(input),
+            None => FoldedResNet::new(self.layers(Folded::new)).forward(input),
         };
         pool(map, self.pooling)
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    fn forward_by_modules(&self, input: Tensor<4>) -> Tensor<4> {
+        let stem = relu(self.bn1.forward(self.conv1.forward(input)));
+        self.blocks().fold(self.maxpool.forward(stem), |map, block| block.forward(map))
     }
 
     /// The network with weights in torchvision's names; see the module's table. Stages that this network does not
@@ -314,6 +319,9 @@ fn convolution(
 
 #[cfg(test)]
 mod tests {
+    use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::Gradients;
+
     use super::*;
     use crate::model::inference::direct;
     use crate::model::testing::{
@@ -423,11 +431,140 @@ mod tests {
                 let expected = layers.forward_normalized(patches.clone());
                 let on_cpu = layers.clone().for_inference().forward_normalized(patches.clone());
                 assert_close(&on_cpu, &expected, 1e-5);
-                let network = layers.folded().map(direct::Convolution::new);
+                let network = layers.layers(Folded::new).map(direct::Convolution::new);
                 let by_burn = pool(direct::forward(&network, patches), config.pooling);
                 assert_close(&by_burn, &expected, 1e-5);
             }
         }
+    }
+
+    /// What a step of training gives.
+    struct Trained {
+        features: Vec<f32>,
+        /// Of the input.
+        gradient: Vec<f32>,
+        /// Of what the network learns.
+        gradients: Vec<Option<Vec<f32>>>,
+        /// Running statistics of all norms afterwards.
+        statistics: Vec<Vec<f32>>,
+    }
+
+    struct GradientsOf<'a>(&'a Gradients, Vec<Option<Vec<f32>>>);
+
+    impl ModuleVisitor for GradientsOf<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.push(param.val().grad(self.0).map(|gradient| values(&gradient)));
+        }
+    }
+
+    fn trained(
+        network: ResNet,
+        sizes: [usize; 4],
+        forward: impl Fn(&ResNet, Tensor<4>) -> Tensor<2>,
+    ) -> Trained {
+        let device = Device::flex().autodiff();
+        let count = sizes.iter().skip(1).product();
+        let input = noise("patches", [sizes[0], count], &device).reshape(sizes).require_grad();
+        let features = forward(&network, input.clone());
+        let slope = noise("slope", features.dims(), &device);
+        let gradients = (features.clone() * slope).sum().backward();
+        let mut visitor = GradientsOf(&gradients, Vec::new());
+        network.visit(&mut visitor);
+        Trained {
+            features: values(&features),
+            gradient: values(&input.grad(&gradients).unwrap()),
+            gradients: visitor.1,
+            statistics: statistics(&network),
+        }
+    }
+
+    fn statistics(network: &ResNet) -> Vec<Vec<f32>> {
+        let network = network.layers(Normalized::new);
+        let norms = network.layers().flat_map(|layer| [&layer.norm.running_mean, &layer.norm.running_var]);
+        norms.map(|running| values(&running.value_sync())).collect()
+    }
+
+    fn learning(config: &PatchEncoderConfig) -> ResNet {
+        filled(ResNet::new(config, &Device::flex().autodiff()), |name, index| {
+            let noise = pseudo_random(name, index) as f32;
+            match name {
+                _ if name.ends_with("gamma") || name.contains("running_var") => 1.0 + 0.5 * noise,
+                _ => 0.2 * noise,
+            }
+        })
+    }
+
+    /// Within a tolerance of the largest.
+    #[track_caller]
+    fn assert_alike(actual: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+        let largest = expected.iter().fold(1e-3_f32, |largest, value| largest.max(value.abs()));
+        assert_eq!(actual.len(), expected.len(), "{what}");
+        for (actual, expected) in actual.iter().zip(expected) {
+            assert!(
+                (actual - expected).abs() <= tolerance * largest,
+                "{what}: {actual} is not {expected} of {largest}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_step_of_training_is_that_of_burns_modules() {
+        for (config, images, side) in [
+            (PatchEncoderConfig { width_multiplier: 0.125, ..config(ResNetDepth::ResNet18) }, 3, 45),
+            (PatchEncoderConfig { width_multiplier: 0.1, stages: 3, ..config(ResNetDepth::ResNet50) }, 5, 38),
+            (PatchEncoderConfig { width_multiplier: 0.5, stages: 1, ..config(ResNetDepth::ResNet18) }, 1, 13),
+            (PatchEncoderConfig { width_multiplier: 0.6, stages: 2, ..config(ResNetDepth::ResNet50) }, 2, 16),
+        ] {
+            let sizes = [images, 3, side, side];
+            let own = trained(learning(&config), sizes, |network, input| {
+                pool(training::forward(&network.layers(Normalized::new), &input).unwrap(), config.pooling)
+            });
+            let burns = trained(learning(&config), sizes, |network, input| {
+                pool(network.forward_by_modules(input), config.pooling)
+            });
+            assert_alike(&own.features, &burns.features, 1e-4, "features");
+            assert_alike(&own.gradient, &burns.gradient, 1e-3, "gradient of the input");
+            assert_eq!(own.gradients.len(), burns.gradients.len());
+            for (index, pair) in own.gradients.iter().zip(&burns.gradients).enumerate() {
+                match pair {
+                    (Some(own), Some(burns)) => assert_alike(own, burns, 1e-3, &format!("gradient {index}")),
+                    (None, None) => {}
+                    (own, burns) => panic!("gradient {index}: {own:?} is not {burns:?}"),
+                }
+            }
+            for (index, (own, burns)) in own.statistics.iter().zip(&burns.statistics).enumerate() {
+                assert_alike(own, burns, 1e-4, &format!("statistics {index}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_of_training_gives_the_same_bits_with_any_number_of_threads() {
+        let config = PatchEncoderConfig { width_multiplier: 0.125, ..config(ResNetDepth::ResNet50) };
+        let [one, three] = [1, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| trained(learning(&config), [7, 3, 33, 33], ResNet::forward_normalized))
+        });
+        assert_eq!(one.features, three.features);
+        assert_eq!(one.gradients, three.gradients);
+        assert_eq!(one.gradient, three.gradient);
+    }
+
+    #[test]
+    fn what_is_frozen_learns_nothing_and_keeps_its_statistics() {
+        let config =
+            PatchEncoderConfig { width_multiplier: 0.125, stages: 2, ..config(ResNetDepth::ResNet18) };
+        let frozen = trained(learning(&config).freeze(), [2, 3, 20, 20], ResNet::forward_normalized);
+        assert!(frozen.gradients.iter().all(Option::is_none));
+        assert_eq!(frozen.statistics, statistics(&learning(&config)));
+        // A stem that is frozen in its weights alone.
+        let mut network = learning(&config);
+        network.conv1 = network.conv1.freeze();
+        let partly = trained(network, [2, 3, 20, 20], ResNet::forward_normalized);
+        let all = trained(learning(&config), [2, 3, 20, 20], ResNet::forward_normalized);
+        let learnt = |step: &Trained| step.gradients.iter().flatten().count();
+        assert_eq!(learnt(&partly), learnt(&all) - 1);
+        assert_ne!(partly.statistics, frozen.statistics);
     }
 
     #[test]

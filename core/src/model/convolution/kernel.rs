@@ -26,8 +26,8 @@ pub(in crate::model) struct Convolution {
 /// How a convolution's output is finished.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::model) struct Finish<'a> {
-    /// Added to the output, which it is like in every size.
-    pub shortcut: Option<&'a Map>,
+    /// The values of a map that is like the output in every size, added to it.
+    pub shortcut: Option<&'a [f32]>,
     pub relu: bool,
     /// Margin of the output.
     pub margin: usize,
@@ -47,8 +47,8 @@ impl Convolution {
         Self::packed(bias, channels_in, kernel, stride, at)
     }
 
-    /// The convolution that takes the gradient of the output of another one, its pixels `stride` apart, back to its
-    /// input.
+    /// The convolution that takes the gradient of the output of another one, its pixels as far apart as the other's
+    /// stride, back to its input.
     ///
     /// # Shapes
     /// - `weights`: `[C_out,C_in,k,k]` of the other
@@ -100,15 +100,24 @@ impl Convolution {
     }
 
     /// The convolution of a map whose margin is at least [`margin`](Self::margin).
-    pub fn forward(&self, input: &Map, finish: Finish<'_>, memory: Vec<f32>) -> Map {
-        let size = |side| output_side(side, self.stride);
-        let sizes = [input.images, size(input.height), size(input.width), self.channels_out];
-        let mut out = Map::over(memory, sizes, finish.margin);
-        let (from, to) = places(input, &out, self.kernel, self.stride);
-        let shortcut = finish.shortcut.map(|map| map.values.as_slice());
-        let tiles = Tiles { convolution: self, input, from: &from, to: &to, shortcut, relu: finish.relu };
-        dispatch!(self.instructions, simd => tiles.write(simd, &mut out.values));
+    pub fn forward(&self, input: Map<&[f32]>, finish: Finish<'_>, memory: Vec<f32>) -> Map {
+        let mut out = Map::over(memory, self.output_sizes(&input), finish.margin);
+        self.write(input, finish, out.view_mut());
         out
+    }
+
+    /// `[N,h,w,C_out]` of the convolution of a map.
+    pub fn output_sizes<V>(&self, input: &Map<V>) -> [usize; 4] {
+        let size = |side| output_side(side, self.stride);
+        [input.images, size(input.height), size(input.width), self.channels_out]
+    }
+
+    /// As [`forward`](Self::forward), into a map of the output's sizes and margin.
+    pub fn write(&self, input: Map<&[f32]>, finish: Finish<'_>, out: Map<&mut [f32]>) {
+        let (from, to) = places(&input, &out, self.kernel, self.stride);
+        let Finish { shortcut, relu, .. } = finish;
+        let tiles = Tiles { convolution: self, input, from: &from, to: &to, shortcut, relu };
+        dispatch!(self.instructions, simd => tiles.write(simd, out.values));
     }
 }
 
@@ -118,7 +127,12 @@ pub(in crate::model) fn output_side(side: usize, stride: usize) -> usize {
 }
 
 /// Where the window of each output pixel of a convolution begins in the input, and where the pixel is in the output.
-pub(super) fn places(input: &Map, out: &Map, kernel: usize, stride: usize) -> (Vec<usize>, Vec<usize>) {
+pub(super) fn places<V, W>(
+    input: &Map<V>,
+    out: &Map<W>,
+    kernel: usize,
+    stride: usize,
+) -> (Vec<usize>, Vec<usize>) {
     let shift = input.margin - kernel / 2;
     let pixels = out.images * out.height * out.width;
     let (mut from, mut to) = (Vec::with_capacity(pixels), Vec::with_capacity(pixels));
@@ -146,7 +160,7 @@ fn two_vectors<S: Simd>(_: S) -> usize {
 /// One convolution over one map.
 struct Tiles<'a> {
     convolution: &'a Convolution,
-    input: &'a Map,
+    input: Map<&'a [f32]>,
     from: &'a [usize],
     to: &'a [usize],
     shortcut: Option<&'a [f32]>,

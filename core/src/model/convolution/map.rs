@@ -4,10 +4,10 @@
 const LINE: usize = 16;
 
 /// A stack of images, channels last, each in a margin of zeros.
-#[derive(Debug)]
-pub(in crate::model) struct Map {
+#[derive(Debug, Clone, Copy)]
+pub(in crate::model) struct Map<V = Vec<f32>> {
     /// `[N, H + 2·margin, W + 2·margin, C]`, and what of the memory is left
-    pub values: Vec<f32>,
+    pub values: V,
     pub images: usize,
     pub height: usize,
     pub width: usize,
@@ -18,15 +18,14 @@ pub(in crate::model) struct Map {
 impl Map {
     /// A map with a margin of zeros whose inside is still to be written; `memory` is used where it is large enough.
     pub fn over(mut memory: Vec<f32>, [images, height, width, channels]: [usize; 4], margin: usize) -> Self {
-        let count = images * (height + 2 * margin) * (width + 2 * margin) * channels;
+        let map = Map { values: (), images, height, width, channels, margin };
+        let count = map.image() * images;
         if memory.len() < count {
-            // What it holds is of no use: no copy.
-            memory.clear();
-            memory.resize(count, 0.0);
+            memory = vec![0.0; count];
+        } else {
+            map.with(memory.as_mut_slice()).clear_margin();
         }
-        let mut map = Self { values: memory, images, height, width, channels, margin };
-        map.clear_margin();
-        map
+        map.with(memory)
     }
 
     /// Images with their channels first, brought into a map.
@@ -41,55 +40,37 @@ impl Map {
     ) -> Self {
         let images = pixels.len() / (channels * height * width).max(1);
         let mut map = Self::over(memory, [images, height, width, channels], margin);
-        map.write_channels_first(pixels, channels, [height, width], 1);
+        map.view_mut().write_channels_first(pixels);
         map
     }
 
-    /// Writes images of `channels` first into the map's first channels, their pixels `stride` apart.
-    ///
-    /// # Shapes
-    /// - `pixels`: `[N,channels,height,width]`
-    pub fn write_channels_first(
-        &mut self,
-        pixels: &[f32],
-        channels: usize,
-        [height, width]: [usize; 2],
-        stride: usize,
-    ) {
-        let plane = height * width;
-        for (image, pixels) in pixels.chunks_exact((channels * plane).max(1)).enumerate() {
-            for first in (0..channels).step_by(LINE) {
-                let count = LINE.min(channels - first);
-                for y in 0..height {
-                    let place = self.place(image, y * stride + self.margin, self.margin) + first;
-                    let rows = &pixels[first * plane + y * width..];
-                    let columns = self.values[place..].chunks_mut(stride * self.channels);
-                    for (x, column) in columns.take(width).enumerate() {
-                        for (channel, value) in column[..count].iter_mut().enumerate() {
-                            *value = rows[channel * plane + x];
-                        }
-                    }
-                }
-            }
-        }
+    pub fn view(&self) -> Map<&[f32]> {
+        self.with(&self.values[..self.image() * self.images])
     }
 
-    /// The images without their margin, channels first.
+    pub fn view_mut(&mut self) -> Map<&mut [f32]> {
+        let sizes = self.with(());
+        sizes.with(&mut self.values[..sizes.image() * sizes.images])
+    }
+}
+
+impl Map<&mut [f32]> {
+    /// Writes images with their channels first.
     ///
     /// # Shapes
-    /// - `out`: `[N,C,H,W]`
-    pub fn read_channels_first(&self, out: &mut [f32]) {
+    /// - `pixels`: `[N,C,H,W]`
+    pub fn write_channels_first(&mut self, pixels: &[f32]) {
         let plane = self.height * self.width;
-        for (image, out) in out.chunks_exact_mut((self.channels * plane).max(1)).enumerate() {
+        for (image, pixels) in pixels.chunks_exact((self.channels * plane).max(1)).enumerate() {
             for first in (0..self.channels).step_by(LINE) {
                 let count = LINE.min(self.channels - first);
                 for y in 0..self.height {
                     let place = self.place(image, y + self.margin, self.margin) + first;
-                    let rows = &mut out[first * plane + y * self.width..];
-                    let columns = self.values[place..].chunks(self.channels);
+                    let rows = &pixels[first * plane + y * self.width..];
+                    let columns = self.values[place..].chunks_mut(self.channels);
                     for (x, column) in columns.take(self.width).enumerate() {
-                        for (channel, value) in column[..count].iter().enumerate() {
-                            rows[channel * plane + x] = *value;
+                        for (channel, value) in column[..count].iter_mut().enumerate() {
+                            *value = rows[channel * plane + x];
                         }
                     }
                 }
@@ -116,6 +97,44 @@ impl Map {
             }
         }
     }
+}
+
+impl Map<&[f32]> {
+    /// The images without their margin, channels first.
+    ///
+    /// # Shapes
+    /// - `out`: `[N,C,H,W]`
+    pub fn read_channels_first(&self, out: &mut [f32]) {
+        let plane = self.height * self.width;
+        for (image, out) in out.chunks_exact_mut((self.channels * plane).max(1)).enumerate() {
+            for first in (0..self.channels).step_by(LINE) {
+                let count = LINE.min(self.channels - first);
+                for y in 0..self.height {
+                    let place = self.place(image, y + self.margin, self.margin) + first;
+                    let rows = &mut out[first * plane + y * self.width..];
+                    let columns = self.values[place..].chunks(self.channels);
+                    for (x, column) in columns.take(self.width).enumerate() {
+                        for (channel, value) in column[..count].iter().enumerate() {
+                            rows[channel * plane + x] = *value;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<V> Map<V> {
+    /// A map of the same sizes.
+    pub fn with<W>(&self, values: W) -> Map<W> {
+        let Self { images, height, width, channels, margin, .. } = *self;
+        Map { values, images, height, width, channels, margin }
+    }
+
+    /// Values from one image to the next.
+    pub fn image(&self) -> usize {
+        (self.height + 2 * self.margin) * self.row()
+    }
 
     /// Values from one row to the next.
     pub fn row(&self) -> usize {
@@ -124,7 +143,7 @@ impl Map {
 
     /// Where a pixel begins; `y` and `x` count from the corner of the margin.
     pub fn place(&self, image: usize, y: usize, x: usize) -> usize {
-        (image * (self.height + 2 * self.margin) + y) * self.row() + x * self.channels
+        image * self.image() + y * self.row() + x * self.channels
     }
 }
 
@@ -140,7 +159,7 @@ mod tests {
             let sizes = [channels, height, width];
             let count = images * channels * height * width;
             let pixels: Vec<f32> = (1..=count).map(|value| value as f32).collect();
-            let memory = vec![-1.0; count / 2];
+            let memory = vec![-1.0; images * channels * (height + 2 * margin) * (width + 2 * margin)];
             let map = Map::from_channels_first(memory, &pixels, sizes, margin);
             assert_eq!(map.values.iter().filter(|value| **value == 0.0).count(), map.values.len() - count);
             assert!(!map.values.contains(&-1.0));
@@ -149,7 +168,7 @@ mod tests {
                 pixels[(images - 1) * count / images]
             );
             let mut out = vec![0.0; count];
-            map.read_channels_first(&mut out);
+            map.view().read_channels_first(&mut out);
             assert_eq!(out, pixels);
         }
     }

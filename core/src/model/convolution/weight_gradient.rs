@@ -16,20 +16,21 @@ const PLACES: usize = 64;
 
 /// # Shapes
 /// - `input`: `[N,H,W,C_in]` with a margin of half the kernel or more
-/// - `gradient`: `[N,h,w,C]` with the channels of [`padded_channels`] and no margin
+/// - `gradient`: `[N,h,w,C_out]`
 /// - output: `[C_out,C_in,k,k]`
-pub(super) fn weight_gradient(
-    input: &Map,
-    gradient: &Map,
-    channels_out: usize,
+pub(in crate::model) fn weight_gradient(
+    input: Map<&[f32]>,
+    gradient: Map<&[f32]>,
     kernel: usize,
     stride: usize,
 ) -> Vec<f32> {
     let instructions = Instructions::new();
     let panel = panel(instructions);
     let run = kernel * input.channels;
-    let (from, to) = places(input, gradient, kernel, stride);
-    let panels = gradient.channels / panel.max(1);
+    let (from, to) = places(&input, &gradient, kernel, stride);
+    let panels = gradient.channels.div_ceil(panel);
+    let end = gradient.values.len().saturating_sub(panel);
+    let tail = [&gradient.values[end..], &vec![0.0; panel]].concat();
     // [panels,k,k·C_in,panel]
     let mut sums = vec![0.0; panels * kernel * run * panel];
     sums.par_chunks_mut((run * panel).max(1)).enumerate().for_each(|(index, sums)| {
@@ -37,19 +38,16 @@ pub(super) fn weight_gradient(
         sums.par_chunks_mut(PLACES * panel).enumerate().for_each(|(index, sums)| {
             let tiles = Tiles {
                 input: &input.values[row + index * PLACES..],
-                gradient: &gradient.values[first_channel..],
+                gradient: gradient.values,
+                first_channel,
+                tail: (end, &tail),
                 from: &from,
                 to: &to,
             };
             dispatch!(instructions, simd => tiles.add(simd, sums));
         });
     });
-    unpacked(&sums, [channels_out, input.channels, kernel], panel)
-}
-
-/// Output channels with those that fill up the last tile.
-pub(super) fn padded_channels(channels_out: usize) -> usize {
-    channels_out.next_multiple_of(panel(Instructions::new()))
+    unpacked(&sums, [gradient.channels, input.channels, kernel], panel)
 }
 
 /// # Shapes
@@ -72,8 +70,11 @@ fn unpacked(sums: &[f32], [channels_out, channels_in, kernel]: [usize; 3], panel
 struct Tiles<'a> {
     /// The first place of the first window and what follows.
     input: &'a [f32],
-    /// The first output channel of the first pixel and what follows.
+    /// What a tile reads beyond the last channel of a pixel belongs to output channels that there are not.
     gradient: &'a [f32],
+    first_channel: usize,
+    /// Where the last panel of the gradient begins, and it with zeros after it.
+    tail: (usize, &'a [f32]),
     from: &'a [usize],
     to: &'a [usize],
 }
@@ -102,7 +103,12 @@ macro_rules! tiles {
                         Sum { place: tile * $places + place, low, high }
                     };)*
                     for (from, to) in from.iter().zip(to) {
-                        let (low, high) = self.gradient[*to..][..panel].split_at(lanes);
+                        let to = to + self.first_channel;
+                        let gradient = match self.gradient.get(to..to + panel) {
+                            Some(gradient) => gradient,
+                            None => &self.tail.1[to - self.tail.0..][..panel],
+                        };
+                        let (low, high) = gradient.split_at(lanes);
                         let (low, high) = (S::f32s::from_slice(simd, low), S::f32s::from_slice(simd, high));
                         $(
                             let value = S::f32s::splat(simd, self.input[from + $sum.place]);

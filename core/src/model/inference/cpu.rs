@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::network::{Block, Folded, Network};
-use crate::model::convolution::{Convolution, Finish, Map, output_side};
+use crate::model::convolution::{Convolution, Finish, Map, max_pool, pooled_sizes};
 
 /// Pixels of the images that go through the network together, about: 4 of 112 px.
 const GROUP_PIXELS: usize = 4 * 112 * 112;
@@ -72,7 +72,7 @@ impl Executor {
         let mut rest = values.as_mut_slice();
         for map in &maps {
             let (own, others) = rest.split_at_mut(map.images * channels * rows * columns);
-            map.read_channels_first(own);
+            map.view().read_channels_first(own);
             rest = others;
         }
         Tensor::from_data(TensorData::new(values, [images, channels, rows, columns]), &device)
@@ -80,9 +80,10 @@ impl Executor {
 
     fn run(&self, scratch: &mut Scratch, input: Map) -> Map {
         let finish = Finish { shortcut: None, relu: true, margin: 1 };
-        let stem = self.network.stem.forward(&input, finish, scratch.take());
+        let stem = self.network.stem.forward(input.view(), finish, scratch.take());
         scratch.give(input);
-        let pooled = max_pool(&stem, self.margin, scratch.take());
+        let mut pooled = Map::over(scratch.take(), pooled_sizes(&stem), self.margin);
+        max_pool(stem.view(), pooled.view_mut());
         scratch.give(stem);
         self.network.blocks.iter().fold(pooled, |map, block| self.block(scratch, block, map))
     }
@@ -90,17 +91,17 @@ impl Executor {
     fn block(&self, scratch: &mut Scratch, block: &Block<Convolution>, input: Map) -> Map {
         let shortcut = block.shortcut.as_ref().map(|convolution| {
             let finish = Finish { shortcut: None, relu: false, margin: self.margin };
-            convolution.forward(&input, finish, scratch.take())
+            convolution.forward(input.view(), finish, scratch.take())
         });
         let mut within: Option<Map> = None;
         for (index, convolution) in block.path.iter().enumerate() {
             let next = block.path.get(index + 1);
             let finish = Finish {
-                shortcut: next.is_none().then(|| shortcut.as_ref().unwrap_or(&input)),
+                shortcut: next.is_none().then(|| shortcut.as_ref().unwrap_or(&input).view().values),
                 relu: true,
                 margin: next.map_or(self.margin, Convolution::margin),
             };
-            let map = convolution.forward(within.as_ref().unwrap_or(&input), finish, scratch.take());
+            let map = convolution.forward(within.as_ref().unwrap_or(&input).view(), finish, scratch.take());
             if let Some(read) = within.replace(map) {
                 scratch.give(read);
             }
@@ -135,35 +136,4 @@ fn packed(folded: Folded) -> Convolution {
 /// Values of a tensor in memory.
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec_as::<f32>().unwrap_or_default()
-}
-
-/// Max pooling of 3×3 with stride 2 over a map without negative values, whose margin of zeros of one pixel therefore
-/// never wins.
-fn max_pool(input: &Map, margin: usize, memory: Vec<f32>) -> Map {
-    let channels = input.channels;
-    let sizes = [input.images, output_side(input.height, 2), output_side(input.width, 2), channels];
-    let mut out = Map::over(memory, sizes, margin);
-    for image in 0..out.images {
-        for y in 0..out.height {
-            for x in 0..out.width {
-                let to = out.place(image, y + margin, x + margin);
-                let largest = &mut out.values[to..to + channels];
-                for row in 0..3 {
-                    let from = input.place(image, 2 * y + row, 2 * x);
-                    for (column, values) in
-                        input.values[from..from + 3 * channels].chunks_exact(channels).enumerate()
-                    {
-                        if row + column == 0 {
-                            largest.copy_from_slice(values);
-                        } else {
-                            for (largest, value) in largest.iter_mut().zip(values) {
-                                *largest = if value > largest { *value } else { *largest };
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-    out
 }

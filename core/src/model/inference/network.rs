@@ -24,6 +24,13 @@ pub struct Block<C> {
 }
 
 impl<C> Network<C> {
+    /// All convolutions.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn layers(&self) -> impl Iterator<Item = &C> {
+        let blocks = self.blocks.iter().flat_map(|block| block.path.iter().chain(&block.shortcut));
+        std::iter::once(&self.stem).chain(blocks)
+    }
+
     /// The same network with every convolution made into another form of itself.
     pub fn map<T>(self, make: impl Fn(C) -> T) -> Network<T> {
         let blocks = self.blocks.into_iter().map(|block| Block {

@@ -1,0 +1,324 @@
+//! A convolution and the batch norm that follows it, forwards and backwards.
+
+use burn::backend::flex::FlexTensor;
+use fearless_simd::{Level as Instructions, dispatch};
+use rayon::prelude::*;
+
+use super::{tensor, values};
+use crate::model::convolution::{Convolution, Finish, Map, weight_gradient};
+
+/// Pixels of small maps that go through a convolution together, so that its tiles are full.
+const PIXELS: usize = 256;
+
+/// What a layer learns, as it is now.
+pub(super) struct Parameters {
+    /// `[C_out,C_in,k,k]`
+    pub weight: FlexTensor,
+    /// `[C_out]`
+    pub gamma: FlexTensor,
+    /// `[C_out]`
+    pub beta: FlexTensor,
+}
+
+/// A layer after its forward pass.
+#[derive(Debug)]
+pub(super) struct Layer {
+    weight: FlexTensor,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+    pub kernel: usize,
+    stride: usize,
+    channels_in: usize,
+    /// What the convolution gave.
+    raw: Map,
+    /// Of each channel of `raw`.
+    pub mean: Vec<f32>,
+    /// Of each channel of `raw`, biased.
+    pub variance: Vec<f32>,
+    /// `1/√(variance + ε)`.
+    inverse_sd: Vec<f32>,
+}
+
+/// What the convolution of a layer gets back.
+pub(super) struct LayerGradient {
+    /// Of what the convolution gave.
+    pub raw: Map,
+    /// `[C_out]`
+    pub gamma: FlexTensor,
+    /// `[C_out]`
+    pub beta: FlexTensor,
+}
+
+impl Layer {
+    /// Convolves a map whose margin is half the kernel or more, and takes the moments of what comes out.
+    pub fn new(parameters: &Parameters, stride: usize, epsilon: f64, input: Map<&[f32]>) -> Self {
+        let [channels_in, kernel] = [1, 2].map(|axis| parameters.weight.layout().shape()[axis]);
+        let channels_out = parameters.weight.layout().shape()[0];
+        let bias = vec![0.0; channels_out];
+        let convolution = Convolution::new(values(&parameters.weight), bias, channels_in, kernel, stride);
+        let raw = convolved(&convolution, input, None, 0);
+        let (mean, variance) = moments(&raw);
+        let inverse_sd = variance.iter().map(|&value| (f64::from(value) + epsilon).sqrt().recip() as f32);
+        Self {
+            weight: parameters.weight.clone(),
+            gamma: values(&parameters.gamma).to_vec(),
+            beta: values(&parameters.beta).to_vec(),
+            kernel,
+            stride,
+            channels_in,
+            inverse_sd: inverse_sd.collect(),
+            raw,
+            mean,
+            variance,
+        }
+    }
+
+    /// The layer's output: the normalised map, with the values of a map of the output's sizes and margin added.
+    pub fn output(&self, shortcut: Option<&[f32]>, relu: bool, margin: usize) -> Map {
+        let scale: Vec<f32> = self.gamma.iter().zip(&self.inverse_sd).map(|(gamma, sd)| gamma * sd).collect();
+        let shift =
+            self.beta.iter().zip(&self.mean).zip(&scale).map(|((beta, mean), scale)| beta - mean * scale);
+        let shift: Vec<f32> = shift.collect();
+        let Map { images, height, width, channels, .. } = self.raw;
+        let mut out = Map::over(Vec::new(), [images, height, width, channels], margin);
+        let sizes = out.with(());
+        let instructions = Instructions::new();
+        let raws = self.raw.values.par_chunks_exact(self.raw.image().max(1));
+        out.values.par_chunks_exact_mut(sizes.image().max(1)).zip(raws).enumerate().for_each(
+            |(image, (out, raw))| {
+                for y in 0..height {
+                    let place = sizes.place(0, y + margin, margin);
+                    let inside = place..place + width * channels;
+                    let shortcut =
+                        shortcut.map(|shortcut| &shortcut[image * sizes.image()..][inside.clone()]);
+                    let (out, raw) = (&mut out[inside], &raw[y * width * channels..][..width * channels]);
+                    dispatch!(instructions, _simd => normalize(out, raw, shortcut, (&scale, &shift), relu));
+                }
+            },
+        );
+        out
+    }
+
+    /// Takes the gradient of the layer's output back through the norm. Where the output went through
+    /// ReLU, `gate` is what came out of it, and `gradient` is cleared where that is 0.
+    pub fn through_norm(&self, gradient: &mut Map, gate: Option<Map<&[f32]>>) -> LayerGradient {
+        let Map { images, height, width, channels, .. } = self.raw;
+        let (sizes, instructions) = (gradient.with(()), Instructions::new());
+        let row = |map: &Map<()>, y: usize| {
+            let place = map.place(0, y + map.margin, map.margin);
+            place..place + width * channels
+        };
+        let raws = self.raw.values.par_chunks_exact(self.raw.image().max(1));
+        let gradients = gradient.values.par_chunks_exact_mut(sizes.image().max(1)).zip(raws.clone());
+        // In the order of the images, whichever thread took them: sums come out the same on any machine.
+        let sums: Vec<Vec<f32>> = gradients
+            .enumerate()
+            .map(|(image, (gradient, raw))| {
+                let mut sums = vec![0.0; 2 * channels];
+                for y in 0..height {
+                    let gate = gate.as_ref().map(|gate| {
+                        let own = &gate.values[image * gate.image()..];
+                        &own[row(&gate.with(()), y)]
+                    });
+                    let (gradient, raw) = (&mut gradient[row(&sizes, y)], &raw[row(&self.raw.with(()), y)]);
+                    dispatch!(instructions, _simd => gate_and_sum(gradient, gate, raw, &self.mean, &mut sums));
+                }
+                sums
+            })
+            .collect();
+        let sum = |at: usize| sums.iter().map(|sums| f64::from(sums[at])).sum::<f64>();
+        let pixels = (images * height * width) as f64;
+        let (mut gamma, mut beta) = (vec![0.0; channels], vec![0.0; channels]);
+        // Of raw: a · gradient + b · raw + c.
+        let (mut a, mut b, mut c) = (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
+        for channel in 0..channels {
+            let (mean, inverse_sd) = (f64::from(self.mean[channel]), f64::from(self.inverse_sd[channel]));
+            let (of_beta, of_gamma) = (sum(channel), sum(channels + channel) * inverse_sd);
+            let scale = f64::from(self.gamma[channel]) * inverse_sd;
+            let slope = -scale * of_gamma / pixels * inverse_sd;
+            (gamma[channel], beta[channel]) = (of_gamma as f32, of_beta as f32);
+            (a[channel], b[channel]) = (scale as f32, slope as f32);
+            c[channel] = (-scale * of_beta / pixels - slope * mean) as f32;
+        }
+        // What goes on through the transposed convolution needs its margin.
+        let margin = if self.stride == 1 { self.kernel / 2 } else { 0 };
+        let mut of_raw = Map::over(Vec::new(), [images, height, width, channels], margin);
+        let to = of_raw.with(());
+        let gradients = gradient.values.par_chunks_exact(sizes.image().max(1)).zip(raws);
+        of_raw.values.par_chunks_exact_mut(to.image().max(1)).zip(gradients).for_each(
+            |(out, (gradient, raw))| {
+                for y in 0..height {
+                    let (out, gradient) = (&mut out[row(&to, y)], &gradient[row(&sizes, y)]);
+                    let raw = &raw[row(&self.raw.with(()), y)];
+                    dispatch!(instructions, _simd => combine(out, gradient, raw, (&a, &b, &c)));
+                }
+            },
+        );
+        LayerGradient { raw: of_raw, gamma: tensor(gamma, [channels]), beta: tensor(beta, [channels]) }
+    }
+
+    /// The gradient of the weights.
+    ///
+    /// # Shapes
+    /// - output: `[C_out,C_in,k,k]`
+    pub fn weight_gradient(&self, input: Map<&[f32]>, gradient: &Map) -> FlexTensor {
+        let weights = weight_gradient(input, gradient.view(), self.kernel, self.stride);
+        tensor(weights, [gradient.channels, self.channels_in, self.kernel, self.kernel])
+    }
+
+    /// The gradient of the layer's input, a map like `input`; the values of another such map are added.
+    pub fn input_gradient<V>(&self, input: &Map<V>, gradient: Map, add: Option<&[f32]>) -> Map {
+        let back =
+            Convolution::transposed(values(&self.weight), self.channels_in, gradient.channels, self.kernel);
+        if self.stride == 1 {
+            return convolved(&back, gradient.view(), add, input.margin);
+        }
+        let apart = |gradient: &Map, margin: usize| {
+            let sizes = [input.images, input.height, input.width, gradient.channels];
+            let mut out = Map::over(Vec::new(), sizes, margin);
+            add_apart(&mut out, gradient, self.stride);
+            out
+        };
+        match add {
+            // A window of one pixel leaves zeros where they are.
+            None if self.kernel == 1 => apart(&convolved(&back, gradient.view(), None, 0), input.margin),
+            _ => convolved(&back, apart(&gradient, back.margin()).view(), add, input.margin),
+        }
+    }
+}
+
+/// A convolution of many images; the values of a map like the output are added.
+fn convolved(convolution: &Convolution, input: Map<&[f32]>, add: Option<&[f32]>, margin: usize) -> Map {
+    let mut out = Map::over(Vec::new(), convolution.output_sizes(&input), margin);
+    let sizes = out.with(());
+    let (threads, pixels) = (rayon::current_num_threads().max(1), (sizes.height * sizes.width).max(1));
+    let group = (PIXELS / pixels).min(sizes.images.div_ceil(threads)).max(1);
+    let (from, to) = (input.image().max(1), sizes.image().max(1));
+    let groups = out.values.par_chunks_mut(group * to).zip(input.values.par_chunks(group * from));
+    groups.enumerate().for_each(|(index, (out, own))| {
+        let shortcut = add.map(|add| &add[index * group * to..][..out.len()]);
+        let images = out.len() / to;
+        let finish = Finish { shortcut, relu: false, margin };
+        convolution.write(Map { images, ..input.with(own) }, finish, Map { images, ..sizes.with(out) });
+    });
+    out
+}
+
+/// Adds a map to the pixels of `onto` that lie `stride` apart.
+fn add_apart(onto: &mut Map, map: &Map, stride: usize) {
+    let sizes = onto.with(());
+    let images = map.values.par_chunks_exact(map.image().max(1));
+    onto.values.par_chunks_exact_mut(sizes.image().max(1)).zip(images).for_each(|(onto, image)| {
+        for y in 0..map.height {
+            let row = &image[map.place(0, y + map.margin, map.margin)..][..map.width * map.channels];
+            for (x, pixel) in row.chunks_exact(map.channels).enumerate() {
+                let place = sizes.place(0, y * stride + sizes.margin, x * stride + sizes.margin);
+                let onto = &mut onto[place..place + map.channels];
+                onto.iter_mut().zip(pixel).for_each(|(onto, value)| *onto += value);
+            }
+        }
+    });
+}
+
+/// Mean and biased variance of each channel of a map without margin, from those of each image.
+fn moments(map: &Map) -> (Vec<f32>, Vec<f32>) {
+    let (channels, instructions) = (map.channels, Instructions::new());
+    let pixels = map.height * map.width;
+    let of_image = |image: &[f32]| {
+        let (mut mean, mut squares) = (vec![0.0; channels], vec![0.0; channels]);
+        dispatch!(instructions, _simd => add_pixels(image, &mut mean));
+        mean.iter_mut().for_each(|mean| *mean /= pixels as f32);
+        dispatch!(instructions, _simd => add_squares(image, &mean, &mut squares));
+        (mean, squares)
+    };
+    let images: Vec<_> = map.values.par_chunks_exact(map.image().max(1)).map(of_image).collect();
+    let count = images.len().max(1) as f64;
+    let of_channel = |channel: usize| {
+        let mean = images.iter().map(|(mean, _)| f64::from(mean[channel])).sum::<f64>() / count;
+        let between = |(own, squares): &(Vec<f32>, Vec<f32>)| {
+            f64::from(squares[channel]) / pixels as f64 + (f64::from(own[channel]) - mean).powi(2)
+        };
+        (mean as f32, (images.iter().map(between).sum::<f64>() / count) as f32)
+    };
+    (0..channels).map(of_channel).unzip()
+}
+
+#[inline(always)]
+fn add_pixels(pixels: &[f32], sums: &mut [f32]) {
+    for pixel in pixels.chunks_exact(sums.len()) {
+        for (sum, value) in sums.iter_mut().zip(pixel) {
+            *sum += value;
+        }
+    }
+}
+
+#[inline(always)]
+fn add_squares(pixels: &[f32], mean: &[f32], sums: &mut [f32]) {
+    for pixel in pixels.chunks_exact(sums.len()) {
+        for ((sum, value), mean) in sums.iter_mut().zip(pixel).zip(mean) {
+            *sum += (value - mean) * (value - mean);
+        }
+    }
+}
+
+#[inline(always)]
+fn normalize(
+    out: &mut [f32],
+    raw: &[f32],
+    shortcut: Option<&[f32]>,
+    (scale, shift): (&[f32], &[f32]),
+    relu: bool,
+) {
+    let channels = scale.len();
+    let least = if relu { 0.0 } else { f32::NEG_INFINITY };
+    let pixels = out.chunks_exact_mut(channels).zip(raw.chunks_exact(channels));
+    match shortcut {
+        None => {
+            for (out, raw) in pixels {
+                for (((out, raw), scale), shift) in out.iter_mut().zip(raw).zip(scale).zip(shift) {
+                    *out = (raw * scale + shift).max(least);
+                }
+            }
+        }
+        Some(shortcut) => {
+            for ((out, raw), shortcut) in pixels.zip(shortcut.chunks_exact(channels)) {
+                let affine = raw.iter().zip(scale).zip(shift);
+                for ((out, ((raw, scale), shift)), shortcut) in out.iter_mut().zip(affine).zip(shortcut) {
+                    *out = (raw * scale + shift + shortcut).max(least);
+                }
+            }
+        }
+    }
+}
+
+/// Clears the gradient where the gate is closed; adds it to the first half of `sums`, and to the second times the
+/// distance of `raw` from its mean.
+#[inline(always)]
+fn gate_and_sum(gradient: &mut [f32], gate: Option<&[f32]>, raw: &[f32], mean: &[f32], sums: &mut [f32]) {
+    if let Some(gate) = gate {
+        for (gradient, gate) in gradient.iter_mut().zip(gate) {
+            *gradient = if *gate > 0.0 { *gradient } else { 0.0 };
+        }
+    }
+    let channels = mean.len();
+    let (sums, products) = sums.split_at_mut(channels);
+    for (gradient, raw) in gradient.chunks_exact(channels).zip(raw.chunks_exact(channels)) {
+        let sums = sums.iter_mut().zip(products.iter_mut());
+        for (((sum, product), (gradient, raw)), mean) in sums.zip(gradient.iter().zip(raw)).zip(mean) {
+            *sum += gradient;
+            *product += gradient * (raw - mean);
+        }
+    }
+}
+
+#[inline(always)]
+fn combine(out: &mut [f32], gradient: &[f32], raw: &[f32], (a, b, c): (&[f32], &[f32], &[f32])) {
+    let channels = a.len();
+    let pixels = out.chunks_exact_mut(channels).zip(gradient.chunks_exact(channels));
+    for ((out, gradient), raw) in pixels.zip(raw.chunks_exact(channels)) {
+        let terms = gradient.iter().zip(raw).zip(a.iter().zip(b).zip(c));
+        for (out, ((gradient, raw), ((a, b), c))) in out.iter_mut().zip(terms) {
+            *out = a * gradient + b * raw + c;
+        }
+    }
+}
