@@ -16,6 +16,8 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{PatchEncoderConfig, Pooling, ResNetDepth};
+#[cfg(not(target_family = "wasm"))]
+use super::convolution::Memory;
 use super::inference::{Block, Folded, FoldedResNet, Network};
 #[cfg(not(target_family = "wasm"))]
 use super::training::{self, Normalized};
@@ -144,6 +146,10 @@ pub struct ResNet {
     features: usize,
     #[module(skip)]
     folded: Option<FoldedResNet>,
+    /// What a step of training on the CPU leaves for the next one.
+    #[cfg(not(target_family = "wasm"))]
+    #[module(skip)]
+    memory: Memory,
 }
 
 impl ResNet {
@@ -186,6 +192,8 @@ impl ResNet {
                 Pooling::MeanStd => 2 * channels,
             },
             folded: None,
+            #[cfg(not(target_family = "wasm"))]
+            memory: Memory::default(),
         }
     }
 
@@ -228,7 +236,7 @@ impl ResNet {
         let map = match &self.folded {
             Some(folded) => folded.forward(input),
             #[cfg(not(target_family = "wasm"))]
-            None => training::forward(&self.layers(Normalized::new), &input)
+            None => training::forward(&self.layers(Normalized::new), &self.memory, &input)
                 .unwrap_or_else(|| self.forward_by_modules(input)),
             // Nothing is trained in a browser: its engine holds no layer of batch norm.
             #[cfg(target_family = "wasm")]
@@ -517,7 +525,10 @@ mod tests {
         ] {
             let sizes = [images, 3, side, side];
             let own = trained(learning(&config), sizes, |network, input| {
-                pool(training::forward(&network.layers(Normalized::new), &input).unwrap(), config.pooling)
+                pool(
+                    training::forward(&network.layers(Normalized::new), &network.memory, &input).unwrap(),
+                    config.pooling,
+                )
             });
             let burns = trained(learning(&config), sizes, |network, input| {
                 pool(network.forward_by_modules(input), config.pooling)

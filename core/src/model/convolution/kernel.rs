@@ -127,12 +127,7 @@ pub(in crate::model) fn output_side(side: usize, stride: usize) -> usize {
 }
 
 /// Where the window of each output pixel of a convolution begins in the input, and where the pixel is in the output.
-pub(super) fn places<V, W>(
-    input: &Map<V>,
-    out: &Map<W>,
-    kernel: usize,
-    stride: usize,
-) -> (Vec<usize>, Vec<usize>) {
+fn places<V, W>(input: &Map<V>, out: &Map<W>, kernel: usize, stride: usize) -> (Vec<usize>, Vec<usize>) {
     let shift = input.margin - kernel / 2;
     let pixels = out.images * out.height * out.width;
     let (mut from, mut to) = (Vec::with_capacity(pixels), Vec::with_capacity(pixels));

@@ -1,5 +1,7 @@
 //! Images as the kernels read and write them.
 
+use std::ops::{Deref, DerefMut};
+
 /// Channels that change places together: a cache line of them.
 const LINE: usize = 16;
 
@@ -43,11 +45,17 @@ impl Map {
         map.view_mut().write_channels_first(pixels);
         map
     }
+}
 
+impl<V: Deref<Target = [f32]>> Map<V> {
+    /// The values, and not what of the memory is left.
     pub fn view(&self) -> Map<&[f32]> {
         self.with(&self.values[..self.image() * self.images])
     }
+}
 
+impl<V: DerefMut<Target = [f32]>> Map<V> {
+    /// As [`view`](Self::view).
     pub fn view_mut(&mut self) -> Map<&mut [f32]> {
         let sizes = self.with(());
         sizes.with(&mut self.values[..sizes.image() * sizes.images])
@@ -78,7 +86,7 @@ impl Map<&mut [f32]> {
         }
     }
 
-    fn clear_margin(&mut self) {
+    pub(super) fn clear_margin(&mut self) {
         if self.margin == 0 || self.values.is_empty() {
             return;
         }

@@ -6,6 +6,8 @@
 
 mod kernel;
 mod map;
+#[cfg(not(target_family = "wasm"))]
+mod memory;
 mod pooling;
 #[cfg(not(target_family = "wasm"))]
 mod weight_gradient;
@@ -14,6 +16,8 @@ use burn::tensor::Device;
 
 pub(super) use kernel::{Convolution, Finish, output_side};
 pub(super) use map::Map;
+#[cfg(not(target_family = "wasm"))]
+pub(super) use memory::{Loan, Memory};
 #[cfg(not(target_family = "wasm"))]
 pub(super) use pooling::max_pool_gradient;
 pub(super) use pooling::{max_pool, pooled_sizes};

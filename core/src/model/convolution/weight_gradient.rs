@@ -7,12 +7,13 @@ use fearless_simd::{Level as Instructions, Simd, dispatch};
 use rayon::prelude::*;
 
 use super::Map;
-use super::kernel::{panel, places};
+use super::kernel::panel;
 
 /// Output pixels that a tile goes through before the next one does: their inputs stay in the cache.
-const PIXELS: usize = 1024;
-/// Places that one thread takes at a time.
+const PIXELS: usize = 512;
+/// Least places that one thread takes at a time, and how many times each thread takes some.
 const PLACES: usize = 64;
+const TASKS: usize = 4;
 
 /// # Shapes
 /// - `input`: `[N,H,W,C_in]` with a margin of half the kernel or more
@@ -27,22 +28,26 @@ pub(in crate::model) fn weight_gradient(
     let instructions = Instructions::new();
     let panel = panel(instructions);
     let run = kernel * input.channels;
-    let (from, to) = places(&input, &gradient, kernel, stride);
+    let rows = rows(&input, &gradient, kernel, stride);
     let panels = gradient.channels.div_ceil(panel);
     let end = gradient.values.len().saturating_sub(panel);
     let tail = [&gradient.values[end..], &vec![0.0; panel]].concat();
     // [panels,k,k·C_in,panel]
     let mut sums = vec![0.0; panels * kernel * run * panel];
+    // As few passes over the maps as leave every thread some work.
+    let tasks = TASKS * rayon::current_num_threads();
+    let chunk = (panels * kernel * run / tasks).clamp(PLACES, run.max(PLACES)).next_multiple_of(PLACES);
     sums.par_chunks_mut((run * panel).max(1)).enumerate().for_each(|(index, sums)| {
         let (first_channel, row) = (index / kernel * panel, index % kernel * input.row());
-        sums.par_chunks_mut(PLACES * panel).enumerate().for_each(|(index, sums)| {
+        sums.par_chunks_mut(chunk * panel).enumerate().for_each(|(index, sums)| {
             let tiles = Tiles {
-                input: &input.values[row + index * PLACES..],
+                input: &input.values[row + index * chunk..],
                 gradient: gradient.values,
                 first_channel,
                 tail: (end, &tail),
-                from: &from,
-                to: &to,
+                rows: &rows,
+                width: gradient.width,
+                steps: (stride * input.channels, gradient.channels),
             };
             dispatch!(instructions, simd => tiles.add(simd, sums));
         });
@@ -67,6 +72,16 @@ fn unpacked(sums: &[f32], [channels_out, channels_in, kernel]: [usize; 3], panel
     weights
 }
 
+/// Where the first window of each row of the gradient begins in the input, and where that row begins.
+fn rows<V, W>(input: &Map<V>, gradient: &Map<W>, kernel: usize, stride: usize) -> Vec<(usize, usize)> {
+    let (shift, margin) = (input.margin - kernel / 2, gradient.margin);
+    let places = (0..gradient.images).flat_map(|image| (0..gradient.height).map(move |y| (image, y)));
+    let row = |(image, y): (usize, usize)| {
+        (input.place(image, y * stride + shift, shift), gradient.place(image, y + margin, margin))
+    };
+    places.map(row).collect()
+}
+
 struct Tiles<'a> {
     /// The first place of the first window and what follows.
     input: &'a [f32],
@@ -75,13 +90,16 @@ struct Tiles<'a> {
     first_channel: usize,
     /// Where the last panel of the gradient begins, and it with zeros after it.
     tail: (usize, &'a [f32]),
-    from: &'a [usize],
-    to: &'a [usize],
+    /// Where each row of pixels begins in the input and in the gradient.
+    rows: &'a [(usize, usize)],
+    /// Pixels of a row.
+    width: usize,
+    /// From one pixel of a row to the next, in the input and in the gradient.
+    steps: (usize, usize),
 }
 
 /// The sums of one place in the window.
 struct Sum<V> {
-    place: usize,
     low: V,
     high: V,
 }
@@ -93,28 +111,39 @@ macro_rules! tiles {
         fn $name<S: Simd>(self, simd: S, sums: &mut [f32]) {
             let lanes = S::f32s::LEN;
             let panel = 2 * lanes;
-            for (from, to) in self.from.chunks(PIXELS).zip(self.to.chunks(PIXELS)) {
+            for rows in self.rows.chunks((PIXELS / self.width.max(1)).max(1)) {
                 for (tile, sums) in sums.chunks_mut($places * panel).enumerate() {
-                    let last = sums.len() / panel - 1;
+                    // Places that there are not are summed up and forgotten.
                     $(let mut $sum = {
-                        let place = last.min($index);
+                        let place = (sums.len() / panel - 1).min($index);
                         let (low, high) = sums[place * panel..][..panel].split_at(lanes);
-                        let (low, high) = (S::f32s::from_slice(simd, low), S::f32s::from_slice(simd, high));
-                        Sum { place: tile * $places + place, low, high }
+                        Sum { low: S::f32s::from_slice(simd, low), high: S::f32s::from_slice(simd, high) }
                     };)*
-                    for (from, to) in from.iter().zip(to) {
-                        let to = to + self.first_channel;
-                        let gradient = match self.gradient.get(to..to + panel) {
-                            Some(gradient) => gradient,
-                            None => &self.tail.1[to - self.tail.0..][..panel],
-                        };
-                        let (low, high) = gradient.split_at(lanes);
-                        let (low, high) = (S::f32s::from_slice(simd, low), S::f32s::from_slice(simd, high));
-                        $(
-                            let value = S::f32s::splat(simd, self.input[from + $sum.place]);
-                            $sum.low = value.mul_add(low, $sum.low);
-                            $sum.high = value.mul_add(high, $sum.high);
-                        )*
+                    for &(from, to) in rows {
+                        let (mut from, mut to) = (from + tile * $places, to + self.first_channel);
+                        for _ in 0..self.width {
+                            let run = &self.input[from..];
+                            let mut padded = [0.0; $places];
+                            let run = match run.first_chunk::<$places>() {
+                                Some(run) => run,
+                                None => {
+                                    padded[..run.len()].copy_from_slice(run);
+                                    &padded
+                                }
+                            };
+                            let gradient = match self.gradient.get(to..to + panel) {
+                                Some(gradient) => gradient,
+                                None => &self.tail.1[to - self.tail.0..][..panel],
+                            };
+                            let (low, high) = gradient.split_at(lanes);
+                            let (low, high) = (S::f32s::from_slice(simd, low), S::f32s::from_slice(simd, high));
+                            $(
+                                let value = S::f32s::splat(simd, run[$index]);
+                                $sum.low = value.mul_add(low, $sum.low);
+                                $sum.high = value.mul_add(high, $sum.high);
+                            )*
+                            (from, to) = (from + self.steps.0, to + self.steps.1);
+                        }
                     }
                     $(if let Some(sums) = sums.chunks_exact_mut(panel).nth($index) {
                         let (low, high) = sums.split_at_mut(lanes);

@@ -5,7 +5,7 @@ use fearless_simd::{Level as Instructions, dispatch};
 use rayon::prelude::*;
 
 use super::{tensor, values};
-use crate::model::convolution::{Convolution, Finish, Map, weight_gradient};
+use crate::model::convolution::{Convolution, Finish, Loan, Map, Memory, weight_gradient};
 
 /// Pixels of small maps that go through a convolution together, so that its tiles are full.
 const PIXELS: usize = 256;
@@ -30,7 +30,8 @@ pub(super) struct Layer {
     stride: usize,
     channels_in: usize,
     /// What the convolution gave.
-    raw: Map,
+    raw: Map<Loan>,
+    memory: Memory,
     /// Of each channel of `raw`.
     pub mean: Vec<f32>,
     /// Of each channel of `raw`, biased.
@@ -42,7 +43,7 @@ pub(super) struct Layer {
 /// What the convolution of a layer gets back.
 pub(super) struct LayerGradient {
     /// Of what the convolution gave.
-    pub raw: Map,
+    pub raw: Map<Loan>,
     /// `[C_out]`
     pub gamma: FlexTensor,
     /// `[C_out]`
@@ -51,13 +52,19 @@ pub(super) struct LayerGradient {
 
 impl Layer {
     /// Convolves a map whose margin is half the kernel or more, and takes the moments of what comes out.
-    pub fn new(parameters: &Parameters, stride: usize, epsilon: f64, input: Map<&[f32]>) -> Self {
+    pub fn new(
+        parameters: &Parameters,
+        stride: usize,
+        epsilon: f64,
+        input: Map<&[f32]>,
+        memory: &Memory,
+    ) -> Self {
         let [channels_in, kernel] = [1, 2].map(|axis| parameters.weight.layout().shape()[axis]);
         let channels_out = parameters.weight.layout().shape()[0];
         let bias = vec![0.0; channels_out];
         let convolution = Convolution::new(values(&parameters.weight), bias, channels_in, kernel, stride);
-        let raw = convolved(&convolution, input, None, 0);
-        let (mean, variance) = moments(&raw);
+        let raw = convolved(&convolution, input, None, 0, memory);
+        let (mean, variance) = moments(raw.view());
         let inverse_sd = variance.iter().map(|&value| (f64::from(value) + epsilon).sqrt().recip() as f32);
         Self {
             weight: parameters.weight.clone(),
@@ -68,22 +75,23 @@ impl Layer {
             channels_in,
             inverse_sd: inverse_sd.collect(),
             raw,
+            memory: memory.clone(),
             mean,
             variance,
         }
     }
 
     /// The layer's output: the normalised map, with the values of a map of the output's sizes and margin added.
-    pub fn output(&self, shortcut: Option<&[f32]>, relu: bool, margin: usize) -> Map {
+    pub fn output(&self, shortcut: Option<&[f32]>, relu: bool, margin: usize) -> Map<Loan> {
         let scale: Vec<f32> = self.gamma.iter().zip(&self.inverse_sd).map(|(gamma, sd)| gamma * sd).collect();
         let shift =
             self.beta.iter().zip(&self.mean).zip(&scale).map(|((beta, mean), scale)| beta - mean * scale);
         let shift: Vec<f32> = shift.collect();
         let Map { images, height, width, channels, .. } = self.raw;
-        let mut out = Map::over(Vec::new(), [images, height, width, channels], margin);
+        let mut out = self.memory.map([images, height, width, channels], margin);
         let sizes = out.with(());
         let instructions = Instructions::new();
-        let raws = self.raw.values.par_chunks_exact(self.raw.image().max(1));
+        let raws = self.raw.view().values.par_chunks_exact(self.raw.image().max(1));
         out.values.par_chunks_exact_mut(sizes.image().max(1)).zip(raws).enumerate().for_each(
             |(image, (out, raw))| {
                 for y in 0..height {
@@ -101,14 +109,14 @@ impl Layer {
 
     /// Takes the gradient of the layer's output back through the norm. Where the output went through
     /// ReLU, `gate` is what came out of it, and `gradient` is cleared where that is 0.
-    pub fn through_norm(&self, gradient: &mut Map, gate: Option<Map<&[f32]>>) -> LayerGradient {
+    pub fn through_norm(&self, gradient: Map<&mut [f32]>, gate: Option<Map<&[f32]>>) -> LayerGradient {
         let Map { images, height, width, channels, .. } = self.raw;
         let (sizes, instructions) = (gradient.with(()), Instructions::new());
         let row = |map: &Map<()>, y: usize| {
             let place = map.place(0, y + map.margin, map.margin);
             place..place + width * channels
         };
-        let raws = self.raw.values.par_chunks_exact(self.raw.image().max(1));
+        let raws = self.raw.view().values.par_chunks_exact(self.raw.image().max(1));
         let gradients = gradient.values.par_chunks_exact_mut(sizes.image().max(1)).zip(raws.clone());
         // In the order of the images, whichever thread took them: sums come out the same on any machine.
         let sums: Vec<Vec<f32>> = gradients
@@ -142,7 +150,7 @@ impl Layer {
         }
         // What goes on through the transposed convolution needs its margin.
         let margin = if self.stride == 1 { self.kernel / 2 } else { 0 };
-        let mut of_raw = Map::over(Vec::new(), [images, height, width, channels], margin);
+        let mut of_raw = self.memory.map([images, height, width, channels], margin);
         let to = of_raw.with(());
         let gradients = gradient.values.par_chunks_exact(sizes.image().max(1)).zip(raws);
         of_raw.values.par_chunks_exact_mut(to.image().max(1)).zip(gradients).for_each(
@@ -161,40 +169,48 @@ impl Layer {
     ///
     /// # Shapes
     /// - output: `[C_out,C_in,k,k]`
-    pub fn weight_gradient(&self, input: Map<&[f32]>, gradient: &Map) -> FlexTensor {
+    pub fn weight_gradient(&self, input: Map<&[f32]>, gradient: &Map<Loan>) -> FlexTensor {
         let weights = weight_gradient(input, gradient.view(), self.kernel, self.stride);
         tensor(weights, [gradient.channels, self.channels_in, self.kernel, self.kernel])
     }
 
     /// The gradient of the layer's input, a map like `input`; the values of another such map are added.
-    pub fn input_gradient<V>(&self, input: &Map<V>, gradient: Map, add: Option<&[f32]>) -> Map {
+    pub fn input_gradient<V>(&self, input: &Map<V>, gradient: Map<Loan>, add: Option<&[f32]>) -> Map<Loan> {
         let back =
             Convolution::transposed(values(&self.weight), self.channels_in, gradient.channels, self.kernel);
         if self.stride == 1 {
-            return convolved(&back, gradient.view(), add, input.margin);
+            return convolved(&back, gradient.view(), add, input.margin, &self.memory);
         }
-        let apart = |gradient: &Map, margin: usize| {
+        let apart = |gradient: &Map<Loan>, margin: usize| {
             let sizes = [input.images, input.height, input.width, gradient.channels];
-            let mut out = Map::over(Vec::new(), sizes, margin);
+            let mut out = self.memory.zeros(sizes, margin);
             add_apart(&mut out, gradient, self.stride);
             out
         };
         match add {
             // A window of one pixel leaves zeros where they are.
-            None if self.kernel == 1 => apart(&convolved(&back, gradient.view(), None, 0), input.margin),
-            _ => convolved(&back, apart(&gradient, back.margin()).view(), add, input.margin),
+            None if self.kernel == 1 => {
+                apart(&convolved(&back, gradient.view(), None, 0, &self.memory), input.margin)
+            }
+            _ => convolved(&back, apart(&gradient, back.margin()).view(), add, input.margin, &self.memory),
         }
     }
 }
 
 /// A convolution of many images; the values of a map like the output are added.
-fn convolved(convolution: &Convolution, input: Map<&[f32]>, add: Option<&[f32]>, margin: usize) -> Map {
-    let mut out = Map::over(Vec::new(), convolution.output_sizes(&input), margin);
+fn convolved(
+    convolution: &Convolution,
+    input: Map<&[f32]>,
+    add: Option<&[f32]>,
+    margin: usize,
+    memory: &Memory,
+) -> Map<Loan> {
+    let mut out = memory.map(convolution.output_sizes(&input), margin);
     let sizes = out.with(());
     let (threads, pixels) = (rayon::current_num_threads().max(1), (sizes.height * sizes.width).max(1));
     let group = (PIXELS / pixels).min(sizes.images.div_ceil(threads)).max(1);
     let (from, to) = (input.image().max(1), sizes.image().max(1));
-    let groups = out.values.par_chunks_mut(group * to).zip(input.values.par_chunks(group * from));
+    let groups = out.view_mut().values.par_chunks_mut(group * to).zip(input.values.par_chunks(group * from));
     groups.enumerate().for_each(|(index, (out, own))| {
         let shortcut = add.map(|add| &add[index * group * to..][..out.len()]);
         let images = out.len() / to;
@@ -205,23 +221,25 @@ fn convolved(convolution: &Convolution, input: Map<&[f32]>, add: Option<&[f32]>,
 }
 
 /// Adds a map to the pixels of `onto` that lie `stride` apart.
-fn add_apart(onto: &mut Map, map: &Map, stride: usize) {
+fn add_apart(onto: &mut Map<Loan>, map: &Map<Loan>, stride: usize) {
     let sizes = onto.with(());
-    let images = map.values.par_chunks_exact(map.image().max(1));
-    onto.values.par_chunks_exact_mut(sizes.image().max(1)).zip(images).for_each(|(onto, image)| {
-        for y in 0..map.height {
-            let row = &image[map.place(0, y + map.margin, map.margin)..][..map.width * map.channels];
-            for (x, pixel) in row.chunks_exact(map.channels).enumerate() {
-                let place = sizes.place(0, y * stride + sizes.margin, x * stride + sizes.margin);
-                let onto = &mut onto[place..place + map.channels];
-                onto.iter_mut().zip(pixel).for_each(|(onto, value)| *onto += value);
+    let images = map.view().values.par_chunks_exact(map.image().max(1));
+    onto.view_mut().values.par_chunks_exact_mut(sizes.image().max(1)).zip(images).for_each(
+        |(onto, image)| {
+            for y in 0..map.height {
+                let row = &image[map.place(0, y + map.margin, map.margin)..][..map.width * map.channels];
+                for (x, pixel) in row.chunks_exact(map.channels).enumerate() {
+                    let place = sizes.place(0, y * stride + sizes.margin, x * stride + sizes.margin);
+                    let onto = &mut onto[place..place + map.channels];
+                    onto.iter_mut().zip(pixel).for_each(|(onto, value)| *onto += value);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Mean and biased variance of each channel of a map without margin, from those of each image.
-fn moments(map: &Map) -> (Vec<f32>, Vec<f32>) {
+fn moments(map: Map<&[f32]>) -> (Vec<f32>, Vec<f32>) {
     let (channels, instructions) = (map.channels, Instructions::new());
     let pixels = map.height * map.width;
     let of_image = |image: &[f32]| {

@@ -18,9 +18,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::nn::BatchNorm;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, Shape, Tensor, TensorData};
+use burn::tensor::{Shape, Tensor, TensorData};
 
-use super::convolution::{Map, is_cpu};
+use super::convolution::{Loan, Map, Memory, is_cpu};
 use super::inference::{Block, Network};
 use layer::{Layer, Parameters};
 use step::{Residual, Stem, Step};
@@ -45,7 +45,11 @@ type Taped = FloatTensor<Autodiff<Flex>>;
 /// # Shapes
 /// - `input`: `[N,3,P,P]`
 /// - output: `[N,C,h,w]`
-pub(super) fn forward(network: &Network<Normalized<'_>>, input: &Tensor<4>) -> Option<Tensor<4>> {
+pub(super) fn forward(
+    network: &Network<Normalized<'_>>,
+    memory: &Memory,
+    input: &Tensor<4>,
+) -> Option<Tensor<4>> {
     let device = input.device();
     if !device.is_autodiff() || !is_cpu(&device) || input.dims().contains(&0) {
         return None;
@@ -54,9 +58,9 @@ pub(super) fn forward(network: &Network<Normalized<'_>>, input: &Tensor<4>) -> O
         return None;
     }
     let margin = network.blocks.first()?.path.first()?.convolution.kernel_size[0] / 2;
-    let mut map = stem(&network.stem, input.clone(), margin, &device)?;
+    let mut map = stem(&network.stem, input.clone(), margin, memory)?;
     for block in &network.blocks {
-        map = residual(block, map, &device)?;
+        map = residual(block, map, memory)?;
     }
     let Map { values, height, width, .. } = map;
     let map = Tensor::<4>::from_primitive::<Autodiff<Flex>>(values);
@@ -64,18 +68,18 @@ pub(super) fn forward(network: &Network<Normalized<'_>>, input: &Tensor<4>) -> O
 }
 
 /// The stem with its pooling.
-fn stem(layer: &Normalized<'_>, input: Tensor<4>, margin: usize, device: &Device) -> Option<Map<Taped>> {
+fn stem(layer: &Normalized<'_>, input: Tensor<4>, margin: usize, memory: &Memory) -> Option<Map<Taped>> {
     let input = taped(input)?;
     let (parameters, mut parents) = parameters(layer)?;
-    let step = Stem::new(&parameters, layer, &input.primitive().to_contiguous());
+    let step = Stem::new(&parameters, layer, &input.primitive().to_contiguous(), memory);
     let pooled = step.output(margin);
-    update_statistics(layer.norm, &step.layer, device);
+    update_statistics(layer.norm, &step.layer);
     parents.insert(0, input);
     let sizes = pooled.with(());
     Some(sizes.with(record(parents, Arc::new(step), map_tensor(pooled))?))
 }
 
-fn residual(block: &Block<Normalized<'_>>, input: Map<Taped>, device: &Device) -> Option<Map<Taped>> {
+fn residual(block: &Block<Normalized<'_>>, input: Map<Taped>, memory: &Memory) -> Option<Map<Taped>> {
     let layers: Vec<&Normalized<'_>> = block.path.iter().chain(&block.shortcut).collect();
     let mut learned = Vec::new();
     let sizes = input.with(());
@@ -87,9 +91,9 @@ fn residual(block: &Block<Normalized<'_>>, input: Map<Taped>, device: &Device) -
     }
     let values = parents.first()?.primitive().to_contiguous();
     let (path, shortcut) = learned.split_at(block.path.len());
-    let (step, sizes) = Residual::new(sizes.with(values), path, shortcut.first());
+    let (step, sizes) = Residual::new(sizes.with(values), path, shortcut.first(), memory);
     for (layer, own) in layers.iter().zip(step.layers()) {
-        update_statistics(layer.norm, own, device);
+        update_statistics(layer.norm, own);
     }
     let output = step.output();
     Some(sizes.with(record(parents, Arc::new(step), output)?))
@@ -111,10 +115,11 @@ fn taped<const D: usize>(tensor: Tensor<D>) -> Option<Taped> {
 }
 
 /// Moves the running statistics of a norm towards those of the batch, as Burn's module does.
-fn update_statistics(norm: &BatchNorm, layer: &Layer, device: &Device) {
+fn update_statistics(norm: &BatchNorm, layer: &Layer) {
+    let device = norm.gamma.val().device();
     for (running, batch) in [(&norm.running_mean, &layer.mean), (&norm.running_var, &layer.variance)] {
-        let batch = Tensor::<1>::from_floats(batch.as_slice(), device);
-        let old = running.value_sync().to_device(device);
+        let batch = Tensor::<1>::from_floats(batch.as_slice(), &device);
+        let old = running.value_sync().to_device(&device);
         running.update((old * (1.0 - norm.momentum) + batch * norm.momentum).detach());
     }
 }
@@ -167,7 +172,8 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
 }
 
 /// A map with its margin: `[N,H + 2·margin,W + 2·margin,C]`.
-fn map_tensor(map: Map) -> FlexTensor {
+fn map_tensor(map: Map<Loan>) -> FlexTensor {
+    let count = map.image() * map.images;
     let Map { images, height, width, channels, margin, .. } = map;
-    tensor(map.values, [images, height + 2 * margin, width + 2 * margin, channels])
+    tensor(map.values.keep(count), [images, height + 2 * margin, width + 2 * margin, channels])
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::layer::{Layer, LayerGradient, Parameters};
 use super::{Normalized, map_tensor, tensor, values};
-use crate::model::convolution::{Map, max_pool, max_pool_gradient, pooled_sizes};
+use crate::model::convolution::{Loan, Map, Memory, max_pool, max_pool_gradient, pooled_sizes};
 
 /// An operation after its forward pass.
 pub(super) trait Step: std::fmt::Debug + Send + Sync {
@@ -19,34 +19,41 @@ pub(super) type Learned = (Parameters, usize, f64);
 /// The first convolution, with ReLU and pooling.
 #[derive(Debug)]
 pub(super) struct Stem {
-    input: Map,
+    input: Map<Loan>,
     pub layer: Layer,
     /// After ReLU, in the margin that pooling reads.
-    output: Map,
+    output: Map<Loan>,
+    memory: Memory,
 }
 
 impl Stem {
     /// # Shapes
     /// - `pixels`: `[N,3,P,P]`
-    pub fn new(parameters: &Parameters, layer: &Normalized<'_>, pixels: &FlexTensor) -> Self {
+    pub fn new(
+        parameters: &Parameters,
+        layer: &Normalized<'_>,
+        pixels: &FlexTensor,
+        memory: &Memory,
+    ) -> Self {
         let [images, channels, height, width] = [0, 1, 2, 3].map(|axis| pixels.layout().shape()[axis]);
         let margin = layer.convolution.kernel_size[0] / 2;
-        let mut input = Map::over(Vec::new(), [images, height, width, channels], margin);
+        let mut input = memory.map([images, height, width, channels], margin);
         let one = Map { images: 1, ..input.with(()) };
-        let maps = input.values.par_chunks_exact_mut(one.image());
+        let maps = input.view_mut().values.par_chunks_exact_mut(one.image());
         let pixels = values(pixels).par_chunks_exact(channels * height * width);
         maps.zip(pixels).for_each(|(map, pixels)| one.with(map).write_channels_first(pixels));
-        let layer = Layer::new(parameters, layer.convolution.stride[0], layer.norm.epsilon, input.view());
+        let layer =
+            Layer::new(parameters, layer.convolution.stride[0], layer.norm.epsilon, input.view(), memory);
         let output = layer.output(None, true, 1);
-        Self { input, layer, output }
+        Self { input, layer, output, memory: memory.clone() }
     }
 
     /// The pooled map.
-    pub fn output(&self, margin: usize) -> Map {
-        let mut pooled = Map::over(Vec::new(), pooled_sizes(&self.output), margin);
+    pub fn output(&self, margin: usize) -> Map<Loan> {
+        let mut pooled = self.memory.map(pooled_sizes(&self.output), margin);
         let (from, to) = (Map { images: 1, ..self.output.with(()) }, Map { images: 1, ..pooled.with(()) });
-        let maps = self.output.values.par_chunks_exact(from.image());
-        maps.zip(pooled.values.par_chunks_exact_mut(to.image()))
+        let maps = self.output.view().values.par_chunks_exact(from.image());
+        maps.zip(pooled.view_mut().values.par_chunks_exact_mut(to.image()))
             .for_each(|(input, pooled)| max_pool(from.with(input), to.with(pooled)));
         pooled
     }
@@ -58,17 +65,18 @@ impl Step for Stem {
         // The margin of the pooled map is not noted: it is what the gradient is larger by.
         let margin = gradient.layout().shape()[1].saturating_sub(height) / 2;
         let to = Map { values: (), images: 1, height, width, channels, margin };
-        let mut before = Map::over(Vec::new(), [images, self.output.height, self.output.width, channels], 1);
+        let mut before = self.memory.zeros([images, self.output.height, self.output.width, channels], 1);
         let from = Map { images: 1, ..self.output.with(()) };
-        let maps = self.output.values.par_chunks_exact(from.image());
+        let maps = self.output.view().values.par_chunks_exact(from.image());
         let gradients = values(&gradient).par_chunks_exact(to.image());
         before
+            .view_mut()
             .values
             .par_chunks_exact_mut(from.image())
             .zip(maps.zip(gradients))
             .for_each(|(out, (map, gradient))| max_pool_gradient(from.with(map), to.with(gradient), out));
         let LayerGradient { raw, gamma, beta } =
-            self.layer.through_norm(&mut before, Some(self.output.view()));
+            self.layer.through_norm(before.view_mut(), Some(self.output.view()));
         let weight = wants(wanted, 1).then(|| self.layer.weight_gradient(self.input.view(), &raw));
         let input = wants(wanted, 0).then(|| {
             let map = self.layer.input_gradient(&self.input, raw, None);
@@ -86,22 +94,27 @@ pub(super) struct Residual {
     input: Map<FlexTensor>,
     path: Vec<Layer>,
     /// The outputs of all layers of the path but the last.
-    within: Vec<Map>,
+    within: Vec<Map<Loan>>,
     shortcut: Option<Layer>,
     output: Map<FlexTensor>,
 }
 
 impl Residual {
     /// Runs the block; with the sizes of its output.
-    pub fn new(input: Map<FlexTensor>, path: &[Learned], shortcut: Option<&Learned>) -> (Self, Map<()>) {
+    pub fn new(
+        input: Map<FlexTensor>,
+        path: &[Learned],
+        shortcut: Option<&Learned>,
+        memory: &Memory,
+    ) -> (Self, Map<()>) {
         let run = |(parameters, stride, epsilon): &Learned, input: Map<&[f32]>| {
-            Layer::new(parameters, *stride, *epsilon, input)
+            Layer::new(parameters, *stride, *epsilon, input, memory)
         };
         let own = input.with(values(&input.values));
         let shortcut = shortcut.map(|learned| run(learned, own));
         let around = shortcut.as_ref().map(|layer| layer.output(None, false, input.margin));
-        let around = around.as_ref().map_or(own.values, |map| map.values.as_slice());
-        let (mut layers, mut within, mut output) = (Vec::new(), Vec::<Map>::new(), None);
+        let around = around.as_ref().map_or(own.values, |map| map.view().values);
+        let (mut layers, mut within, mut output) = (Vec::new(), Vec::<Map<Loan>>::new(), None);
         for (index, learned) in path.iter().enumerate() {
             let layer = run(learned, within.last().map_or(own, Map::view));
             match path.get(index + 1) {
@@ -144,16 +157,16 @@ impl Step for Residual {
                 *slot = gradient;
             }
         };
-        let weight = |at: usize, layer: &Layer, input: Map<&[f32]>, raw: &Map| {
+        let weight = |at: usize, layer: &Layer, input: Map<&[f32]>, raw: &Map<Loan>| {
             wants(wanted, 1 + 3 * at).then(|| layer.weight_gradient(input, raw))
         };
         // ReLU's gate stays in this gradient, which is the shortcut's too.
         let mut outer = self.output.with(owned(gradient));
         let mut gate = Some(self.output.with(values(&self.output.values)));
-        let mut of_path: Option<Map> = None;
+        let mut of_path: Option<Map<Loan>> = None;
         let mut last = None;
         for (at, layer) in self.path.iter().enumerate().rev() {
-            let own = of_path.as_mut().unwrap_or(&mut outer);
+            let own = of_path.as_mut().map_or_else(|| outer.view_mut(), Map::view_mut);
             let LayerGradient { raw, gamma, beta } = layer.through_norm(own, gate);
             let before = at.checked_sub(1).and_then(|before| self.within.get(before));
             gate = before.map(Map::view);
@@ -168,13 +181,13 @@ impl Step for Residual {
         drop(of_path);
         let mut around = None;
         if let Some(layer) = &self.shortcut {
-            let LayerGradient { raw, gamma, beta } = layer.through_norm(&mut outer, None);
+            let LayerGradient { raw, gamma, beta } = layer.through_norm(outer.view_mut(), None);
             put(self.path.len(), weight(self.path.len(), layer, input, &raw), gamma, beta);
             around = wants(wanted, 0).then(|| layer.input_gradient(&input, raw, None));
         }
         if let (true, Some((layer, raw))) = (wants(wanted, 0), last) {
-            let around = around.as_ref().unwrap_or(&outer);
-            let gradient = layer.input_gradient(&input, raw, Some(&around.values));
+            let around = around.as_ref().map_or_else(|| outer.view(), Map::view);
+            let gradient = layer.input_gradient(&input, raw, Some(around.values));
             gradients[0] = Some(map_tensor(gradient));
         }
         gradients
