@@ -1,5 +1,7 @@
 //! Images as the kernels read and write them.
 
+#[cfg(not(target_family = "wasm"))]
+use std::ops::Range;
 use std::ops::{Deref, DerefMut};
 
 /// Channels that change places together: a cache line of them.
@@ -147,6 +149,13 @@ impl<V> Map<V> {
     /// Values from one row to the next.
     pub fn row(&self) -> usize {
         (self.width + 2 * self.margin) * self.channels
+    }
+
+    /// The values of a row of an image without its margin.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn row_inside(&self, y: usize) -> Range<usize> {
+        let first = self.place(0, y + self.margin, self.margin);
+        first..first + self.width * self.channels
     }
 
     /// Where a pixel begins; `y` and `x` count from the corner of the margin.

@@ -92,49 +92,24 @@ impl Layer {
         let sizes = out.with(());
         let instructions = Instructions::new();
         let raws = self.raw.view().values.par_chunks_exact(self.raw.image().max(1));
-        out.values.par_chunks_exact_mut(sizes.image().max(1)).zip(raws).enumerate().for_each(
-            |(image, (out, raw))| {
-                for y in 0..height {
-                    let place = sizes.place(0, y + margin, margin);
-                    let inside = place..place + width * channels;
-                    let shortcut =
-                        shortcut.map(|shortcut| &shortcut[image * sizes.image()..][inside.clone()]);
-                    let (out, raw) = (&mut out[inside], &raw[y * width * channels..][..width * channels]);
-                    dispatch!(instructions, _simd => normalize(out, raw, shortcut, (&scale, &shift), relu));
-                }
-            },
-        );
+        let outs = out.values.par_chunks_exact_mut(sizes.image().max(1));
+        outs.zip(raws).enumerate().for_each(|(image, (out, raw))| {
+            for y in 0..height {
+                let inside = sizes.row_inside(y);
+                let shortcut = shortcut.map(|shortcut| &shortcut[image * sizes.image()..][inside.clone()]);
+                let (out, raw) = (&mut out[inside], &raw[self.raw.row_inside(y)]);
+                dispatch!(instructions, _simd => normalize(out, raw, shortcut, (&scale, &shift), relu));
+            }
+        });
         out
     }
 
-    /// Takes the gradient of the layer's output back through the norm. Where the output went through
-    /// ReLU, `gate` is what came out of it, and `gradient` is cleared where that is 0.
-    pub fn through_norm(&self, gradient: Map<&mut [f32]>, gate: Option<Map<&[f32]>>) -> LayerGradient {
-        let Map { images, height, width, channels, .. } = self.raw;
-        let (sizes, instructions) = (gradient.with(()), Instructions::new());
-        let row = |map: &Map<()>, y: usize| {
-            let place = map.place(0, y + map.margin, map.margin);
-            place..place + width * channels
-        };
-        let raws = self.raw.view().values.par_chunks_exact(self.raw.image().max(1));
-        let gradients = gradient.values.par_chunks_exact_mut(sizes.image().max(1)).zip(raws.clone());
-        // In the order of the images, whichever thread took them: sums come out the same on any machine.
-        let sums: Vec<Vec<f32>> = gradients
-            .enumerate()
-            .map(|(image, (gradient, raw))| {
-                let mut sums = vec![0.0; 2 * channels];
-                for y in 0..height {
-                    let gate = gate.as_ref().map(|gate| {
-                        let own = &gate.values[image * gate.image()..];
-                        &own[row(&gate.with(()), y)]
-                    });
-                    let (gradient, raw) = (&mut gradient[row(&sizes, y)], &raw[row(&self.raw.with(()), y)]);
-                    dispatch!(instructions, _simd => gate_and_sum(gradient, gate, raw, &self.mean, &mut sums));
-                }
-                sums
-            })
-            .collect();
+    /// Takes the gradient of the layer's output back through the norm. Where the output went through ReLU, `gate` is
+    /// what came out of it, and `gradient` is cleared where that is 0.
+    pub fn through_norm(&self, mut gradient: Map<&mut [f32]>, gate: Option<Map<&[f32]>>) -> LayerGradient {
+        let sums = self.gated_sums(&mut gradient, gate);
         let sum = |at: usize| sums.iter().map(|sums| f64::from(sums[at])).sum::<f64>();
+        let Map { images, height, width, channels, .. } = self.raw;
         let pixels = (images * height * width) as f64;
         let (mut gamma, mut beta) = (vec![0.0; channels], vec![0.0; channels]);
         // Of raw: a · gradient + b · raw + c.
@@ -148,21 +123,48 @@ impl Layer {
             (a[channel], b[channel]) = (scale as f32, slope as f32);
             c[channel] = (-scale * of_beta / pixels - slope * mean) as f32;
         }
+        let raw = self.combined(&gradient, (&a, &b, &c));
+        LayerGradient { raw, gamma: tensor(gamma, [channels]), beta: tensor(beta, [channels]) }
+    }
+
+    /// Clears the gradient where the gate is closed. For each image: the sum of the gradient over its pixels, and that
+    /// of the gradient times the distance from the mean; `[2·C]`. In the order of the images, whichever thread took
+    /// them, so that what is made of them is the same on any machine.
+    fn gated_sums(&self, gradient: &mut Map<&mut [f32]>, gate: Option<Map<&[f32]>>) -> Vec<Vec<f32>> {
+        let (sizes, raw_sizes, instructions) = (gradient.with(()), self.raw.with(()), Instructions::new());
+        let raws = self.raw.view().values.par_chunks_exact(self.raw.image().max(1));
+        let gradients = gradient.values.par_chunks_exact_mut(sizes.image().max(1));
+        let sums = gradients.zip(raws).enumerate().map(|(image, (gradient, raw))| {
+            let mut sums = vec![0.0; 2 * raw_sizes.channels];
+            for y in 0..raw_sizes.height {
+                let gate = gate.map(|gate| &gate.values[image * gate.image()..][gate.row_inside(y)]);
+                let (gradient, raw) = (&mut gradient[sizes.row_inside(y)], &raw[raw_sizes.row_inside(y)]);
+                dispatch!(instructions, _simd => gate_and_sum(gradient, gate, raw, &self.mean, &mut sums));
+            }
+            sums
+        });
+        sums.collect()
+    }
+
+    /// The gradient of what the convolution gave, from that of the norm's output.
+    fn combined(&self, gradient: &Map<&mut [f32]>, factors: (&[f32], &[f32], &[f32])) -> Map<Loan> {
         // What goes on through the transposed convolution needs its margin.
         let margin = if self.stride == 1 { self.kernel / 2 } else { 0 };
-        let mut of_raw = self.memory.map([images, height, width, channels], margin);
-        let to = of_raw.with(());
-        let gradients = gradient.values.par_chunks_exact(sizes.image().max(1)).zip(raws);
-        of_raw.values.par_chunks_exact_mut(to.image().max(1)).zip(gradients).for_each(
-            |(out, (gradient, raw))| {
-                for y in 0..height {
-                    let (out, gradient) = (&mut out[row(&to, y)], &gradient[row(&sizes, y)]);
-                    let raw = &raw[row(&self.raw.with(()), y)];
-                    dispatch!(instructions, _simd => combine(out, gradient, raw, (&a, &b, &c)));
-                }
-            },
-        );
-        LayerGradient { raw: of_raw, gamma: tensor(gamma, [channels]), beta: tensor(beta, [channels]) }
+        let Map { images, height, width, channels, .. } = self.raw;
+        let mut out = self.memory.map([images, height, width, channels], margin);
+        let (sizes, raw_sizes, to) = (gradient.with(()), self.raw.with(()), out.with(()));
+        let instructions = Instructions::new();
+        let raws = self.raw.view().values.par_chunks_exact(self.raw.image().max(1));
+        let terms = gradient.values.par_chunks_exact(sizes.image().max(1)).zip(raws);
+        let outs = out.values.par_chunks_exact_mut(to.image().max(1));
+        outs.zip(terms).for_each(|(out, (gradient, raw))| {
+            for y in 0..height {
+                let (gradient, raw) = (&gradient[sizes.row_inside(y)], &raw[raw_sizes.row_inside(y)]);
+                let out = &mut out[to.row_inside(y)];
+                dispatch!(instructions, _simd => combine(out, gradient, raw, factors));
+            }
+        });
+        out
     }
 
     /// The gradient of the weights.
@@ -227,8 +229,7 @@ fn add_apart(onto: &mut Map<Loan>, map: &Map<Loan>, stride: usize) {
     onto.view_mut().values.par_chunks_exact_mut(sizes.image().max(1)).zip(images).for_each(
         |(onto, image)| {
             for y in 0..map.height {
-                let row = &image[map.place(0, y + map.margin, map.margin)..][..map.width * map.channels];
-                for (x, pixel) in row.chunks_exact(map.channels).enumerate() {
+                for (x, pixel) in image[map.row_inside(y)].chunks_exact(map.channels).enumerate() {
                     let place = sizes.place(0, y * stride + sizes.margin, x * stride + sizes.margin);
                     let onto = &mut onto[place..place + map.channels];
                     onto.iter_mut().zip(pixel).for_each(|(onto, value)| *onto += value);
