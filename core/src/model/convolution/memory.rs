@@ -50,6 +50,17 @@ impl Memory {
         map
     }
 
+    /// A map of memory from elsewhere, which comes here when it is dropped.
+    pub fn adopt(&self, map: Map<Vec<f32>>) -> Map<Loan> {
+        {
+            let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            stock.used += map.values.len();
+            stock.most_used = stock.most_used.max(stock.used);
+        }
+        let sizes = map.with(());
+        sizes.with(Loan { values: map.values, memory: self.clone() })
+    }
+
     /// At least `count` numbers of any value.
     fn take(&self, count: usize) -> Vec<f32> {
         let found = {
@@ -144,8 +155,13 @@ mod tests {
             drop(memory.map([1, side, side, 1], 0));
         }
         assert!(held() <= 900, "{}", held());
-        let kept = memory.map([1, 30, 30, 1], 0).values.keep(10);
+        let kept = memory.map([1, 30, 30, 1], 0);
+        let sizes = kept.with(());
+        let kept = kept.values.keep(10);
         assert_eq!(kept.len(), 10);
+        let place = kept.as_ptr();
+        drop(memory.adopt(Map { height: 1, width: 10, ..sizes.with(kept) }));
+        assert_eq!(memory.map([1, 2, 5, 1], 0).values.as_ptr(), place);
         let stock = memory.0.lock().unwrap();
         assert_eq!((stock.used, stock.most_used), (0, 900));
     }

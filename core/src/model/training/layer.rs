@@ -40,6 +40,10 @@ pub(super) struct Layer {
     inverse_sd: Vec<f32>,
 }
 
+/// For one image, of each channel: the sum of a gradient over its pixels, and that of the gradient times the distance
+/// from the mean. `[2·C]`
+pub(super) struct ImageSums(Vec<f32>);
+
 /// What the convolution of a layer gets back.
 pub(super) struct LayerGradient {
     /// Of what the convolution gave.
@@ -63,8 +67,9 @@ impl Layer {
         let channels_out = parameters.weight.layout().shape()[0];
         let bias = vec![0.0; channels_out];
         let convolution = Convolution::new(values(&parameters.weight), bias, channels_in, kernel, stride);
-        let raw = convolved(&convolution, input, None, 0, memory);
-        let (mean, variance) = moments(raw.view());
+        let channels = |image: &mut [f32]| moments(image, channels_out);
+        let (raw, images) = convolved(&convolution, input, (None, 0), memory, |_, image| channels(image));
+        let (mean, variance) = joined(&images, raw.height * raw.width);
         let inverse_sd = variance.iter().map(|&value| (f64::from(value) + epsilon).sqrt().recip() as f32);
         Self {
             weight: parameters.weight.clone(),
@@ -104,11 +109,36 @@ impl Layer {
         out
     }
 
-    /// Takes the gradient of the layer's output back through the norm. Where the output went through ReLU, `gate` is
-    /// what came out of it, and `gradient` is cleared where that is 0.
-    pub fn through_norm(&self, mut gradient: Map<&mut [f32]>, gate: Option<Map<&[f32]>>) -> LayerGradient {
-        let sums = self.gated_sums(&mut gradient, gate);
-        let sum = |at: usize| sums.iter().map(|sums| f64::from(sums[at])).sum::<f64>();
+    /// Takes a gradient of the layer's output to where the norm can be gone back through, image by image: clears it
+    /// where ReLU was closed, if `gate` is what came out of ReLU, and sums it up.
+    pub fn gate(&self, gradient: &mut Map<Loan>, gate: Option<Map<&[f32]>>) -> Vec<ImageSums> {
+        let sizes = gradient.with(());
+        let images = gradient.view_mut().values.par_chunks_exact_mut(sizes.image().max(1));
+        images.enumerate().map(|(image, values)| self.gate_image(image, values, &sizes, gate)).collect()
+    }
+
+    /// [`gate`](Self::gate) for one image of a gradient with such sizes.
+    fn gate_image(
+        &self,
+        image: usize,
+        gradient: &mut [f32],
+        sizes: &Map<()>,
+        gate: Option<Map<&[f32]>>,
+    ) -> ImageSums {
+        let mut sums = vec![0.0; 2 * self.raw.channels];
+        let raw = &self.raw.values[image * self.raw.image()..];
+        for y in 0..self.raw.height {
+            let gate = gate.map(|gate| &gate.values[image * gate.image()..][gate.row_inside(y)]);
+            let (gradient, raw) = (&mut gradient[sizes.row_inside(y)], &raw[self.raw.row_inside(y)]);
+            dispatch!(Instructions::new(), _simd => gate_and_sum(gradient, gate, raw, &self.mean, &mut sums));
+        }
+        ImageSums(sums)
+    }
+
+    /// Takes a gradient of the layer's output that went through [`gate`](Self::gate) back through the norm.
+    pub fn through_norm(&self, gradient: &Map<Loan>, sums: &[ImageSums]) -> LayerGradient {
+        // In the order of the images, whichever thread took them: it comes out the same on any machine.
+        let sum = |at: usize| sums.iter().map(|sums| f64::from(sums.0[at])).sum::<f64>();
         let Map { images, height, width, channels, .. } = self.raw;
         let pixels = (images * height * width) as f64;
         let (mut gamma, mut beta) = (vec![0.0; channels], vec![0.0; channels]);
@@ -123,31 +153,12 @@ impl Layer {
             (a[channel], b[channel]) = (scale as f32, slope as f32);
             c[channel] = (-scale * of_beta / pixels - slope * mean) as f32;
         }
-        let raw = self.combined(&gradient, (&a, &b, &c));
+        let raw = self.combined(gradient.view(), (&a, &b, &c));
         LayerGradient { raw, gamma: tensor(gamma, [channels]), beta: tensor(beta, [channels]) }
     }
 
-    /// Clears the gradient where the gate is closed. For each image: the sum of the gradient over its pixels, and that
-    /// of the gradient times the distance from the mean; `[2·C]`. In the order of the images, whichever thread took
-    /// them, so that what is made of them is the same on any machine.
-    fn gated_sums(&self, gradient: &mut Map<&mut [f32]>, gate: Option<Map<&[f32]>>) -> Vec<Vec<f32>> {
-        let (sizes, raw_sizes, instructions) = (gradient.with(()), self.raw.with(()), Instructions::new());
-        let raws = self.raw.view().values.par_chunks_exact(self.raw.image().max(1));
-        let gradients = gradient.values.par_chunks_exact_mut(sizes.image().max(1));
-        let sums = gradients.zip(raws).enumerate().map(|(image, (gradient, raw))| {
-            let mut sums = vec![0.0; 2 * raw_sizes.channels];
-            for y in 0..raw_sizes.height {
-                let gate = gate.map(|gate| &gate.values[image * gate.image()..][gate.row_inside(y)]);
-                let (gradient, raw) = (&mut gradient[sizes.row_inside(y)], &raw[raw_sizes.row_inside(y)]);
-                dispatch!(instructions, _simd => gate_and_sum(gradient, gate, raw, &self.mean, &mut sums));
-            }
-            sums
-        });
-        sums.collect()
-    }
-
     /// The gradient of what the convolution gave, from that of the norm's output.
-    fn combined(&self, gradient: &Map<&mut [f32]>, factors: (&[f32], &[f32], &[f32])) -> Map<Loan> {
+    fn combined(&self, gradient: Map<&[f32]>, factors: (&[f32], &[f32], &[f32])) -> Map<Loan> {
         // What goes on through the transposed convolution needs its margin.
         let margin = if self.stride == 1 { self.kernel / 2 } else { 0 };
         let Map { images, height, width, channels, .. } = self.raw;
@@ -178,48 +189,81 @@ impl Layer {
 
     /// The gradient of the layer's input, a map like `input`; the values of another such map are added.
     pub fn input_gradient<V>(&self, input: &Map<V>, gradient: Map<Loan>, add: Option<&[f32]>) -> Map<Loan> {
+        self.gradient_before(input, gradient, add, |_, _, _| ()).0
+    }
+
+    /// The gradient of the output of the layer before, which is this one's input after ReLU, [gated](Self::gate).
+    pub fn gated_gradient(
+        &self,
+        before: &Layer,
+        input: Map<&[f32]>,
+        gradient: Map<Loan>,
+    ) -> (Map<Loan>, Vec<ImageSums>) {
+        let sizes = Map { margin: 0, ..input };
+        self.gradient_before(&sizes, gradient, None, |image, values, sizes| {
+            before.gate_image(image, values, sizes, Some(input))
+        })
+    }
+
+    /// The gradient of the input, with `finish` done to each image of it while it is in the cache.
+    fn gradient_before<V, T: Send>(
+        &self,
+        input: &Map<V>,
+        gradient: Map<Loan>,
+        add: Option<&[f32]>,
+        finish: impl Fn(usize, &mut [f32], &Map<()>) -> T + Sync,
+    ) -> (Map<Loan>, Vec<T>) {
         let back =
             Convolution::transposed(values(&self.weight), self.channels_in, gradient.channels, self.kernel);
-        if self.stride == 1 {
-            return convolved(&back, gradient.view(), add, input.margin, &self.memory);
-        }
+        let sizes = Map { channels: self.channels_in, ..input.with(()) };
+        let finish = |image: usize, values: &mut [f32]| finish(image, values, &sizes);
         let apart = |gradient: &Map<Loan>, margin: usize| {
             let sizes = [input.images, input.height, input.width, gradient.channels];
             let mut out = self.memory.zeros(sizes, margin);
             add_apart(&mut out, gradient, self.stride);
             out
         };
-        match add {
-            // A window of one pixel leaves zeros where they are.
-            None if self.kernel == 1 => {
-                apart(&convolved(&back, gradient.view(), None, 0, &self.memory), input.margin)
-            }
-            _ => convolved(&back, apart(&gradient, back.margin()).view(), add, input.margin, &self.memory),
+        if self.stride == 1 {
+            return convolved(&back, gradient.view(), (add, input.margin), &self.memory, finish);
         }
+        if self.kernel > 1 || add.is_some() {
+            let wide = apart(&gradient, back.margin());
+            return convolved(&back, wide.view(), (add, input.margin), &self.memory, finish);
+        }
+        // A window of one pixel leaves zeros where they are.
+        let (narrow, _) = convolved(&back, gradient.view(), (None, 0), &self.memory, |_, _| ());
+        let mut out = apart(&narrow, input.margin);
+        let images = out.view_mut().values.par_chunks_exact_mut(sizes.image().max(1)).enumerate();
+        let finished = images.map(|(image, values)| finish(image, values)).collect();
+        (out, finished)
     }
 }
 
-/// A convolution of many images; the values of a map like the output are added.
-fn convolved(
+/// A convolution of many images; the values of a map like the output are added, whose margin is given too. `finish` sees
+/// each image of it while it is in the cache.
+fn convolved<T: Send>(
     convolution: &Convolution,
     input: Map<&[f32]>,
-    add: Option<&[f32]>,
-    margin: usize,
+    (add, margin): (Option<&[f32]>, usize),
     memory: &Memory,
-) -> Map<Loan> {
+    finish: impl Fn(usize, &mut [f32]) -> T + Sync,
+) -> (Map<Loan>, Vec<T>) {
     let mut out = memory.map(convolution.output_sizes(&input), margin);
     let sizes = out.with(());
     let (threads, pixels) = (rayon::current_num_threads().max(1), (sizes.height * sizes.width).max(1));
     let group = (PIXELS / pixels).min(sizes.images.div_ceil(threads)).max(1);
     let (from, to) = (input.image().max(1), sizes.image().max(1));
     let groups = out.view_mut().values.par_chunks_mut(group * to).zip(input.values.par_chunks(group * from));
-    groups.enumerate().for_each(|(index, (out, own))| {
+    let finished = groups.enumerate().map(|(index, (out, own))| {
         let shortcut = add.map(|add| &add[index * group * to..][..out.len()]);
         let images = out.len() / to;
-        let finish = Finish { shortcut, relu: false, margin };
-        convolution.write(Map { images, ..input.with(own) }, finish, Map { images, ..sizes.with(out) });
+        let how = Finish { shortcut, relu: false, margin };
+        convolution.write(Map { images, ..input.with(own) }, how, Map { images, ..sizes.with(&mut *out) });
+        let images = out.chunks_exact_mut(to).enumerate();
+        images.map(|(image, values)| finish(index * group + image, values)).collect::<Vec<T>>()
     });
-    out
+    let finished: Vec<Vec<T>> = finished.collect();
+    (out, finished.into_iter().flatten().collect())
 }
 
 /// Adds a map to the pixels of `onto` that lie `stride` apart.
@@ -239,27 +283,27 @@ fn add_apart(onto: &mut Map<Loan>, map: &Map<Loan>, stride: usize) {
     );
 }
 
-/// Mean and biased variance of each channel of a map without margin, from those of each image.
-fn moments(map: Map<&[f32]>) -> (Vec<f32>, Vec<f32>) {
-    let (channels, instructions) = (map.channels, Instructions::new());
-    let pixels = map.height * map.width;
-    let of_image = |image: &[f32]| {
-        let (mut mean, mut squares) = (vec![0.0; channels], vec![0.0; channels]);
-        dispatch!(instructions, _simd => add_pixels(image, &mut mean));
-        mean.iter_mut().for_each(|mean| *mean /= pixels as f32);
-        dispatch!(instructions, _simd => add_squares(image, &mean, &mut squares));
-        (mean, squares)
-    };
-    let images: Vec<_> = map.values.par_chunks_exact(map.image().max(1)).map(of_image).collect();
+/// Of each channel of an image without margin: the mean, and the sum of the squared distances from it.
+fn moments(image: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
+    let (mut mean, mut squares) = (vec![0.0; channels], vec![0.0; channels]);
+    let pixels = (image.len() / channels.max(1)) as f32;
+    dispatch!(Instructions::new(), _simd => add_pixels(image, &mut mean));
+    mean.iter_mut().for_each(|mean| *mean /= pixels);
+    dispatch!(Instructions::new(), _simd => add_squares(image, &mean, &mut squares));
+    (mean, squares)
+}
+
+/// Mean and biased variance of each channel, from the moments of images of so many pixels.
+fn joined(images: &[(Vec<f32>, Vec<f32>)], pixels: usize) -> (Vec<f32>, Vec<f32>) {
     let count = images.len().max(1) as f64;
     let of_channel = |channel: usize| {
         let mean = images.iter().map(|(mean, _)| f64::from(mean[channel])).sum::<f64>() / count;
-        let between = |(own, squares): &(Vec<f32>, Vec<f32>)| {
+        let spread = |(own, squares): &(Vec<f32>, Vec<f32>)| {
             f64::from(squares[channel]) / pixels as f64 + (f64::from(own[channel]) - mean).powi(2)
         };
-        (mean as f32, (images.iter().map(between).sum::<f64>() / count) as f32)
+        (mean as f32, (images.iter().map(spread).sum::<f64>() / count) as f32)
     };
-    (0..channels).map(of_channel).unzip()
+    (0..images.first().map_or(0, |(mean, _)| mean.len())).map(of_channel).unzip()
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::layer::{Layer, LayerGradient, Parameters};
+use super::layer::{ImageSums, Layer, LayerGradient, Parameters};
 use super::{Normalized, map_tensor, tensor, values};
 use crate::model::convolution::{Loan, Map, Memory, max_pool, max_pool_gradient, pooled_sizes};
 
@@ -75,8 +75,8 @@ impl Step for Stem {
             .par_chunks_exact_mut(from.image())
             .zip(maps.zip(gradients))
             .for_each(|(out, (map, gradient))| max_pool_gradient(from.with(map), to.with(gradient), out));
-        let LayerGradient { raw, gamma, beta } =
-            self.layer.through_norm(before.view_mut(), Some(self.output.view()));
+        let sums = self.layer.gate(&mut before, Some(self.output.view()));
+        let LayerGradient { raw, gamma, beta } = self.layer.through_norm(&before, &sums);
         let weight = wants(wanted, 1).then(|| self.layer.weight_gradient(self.input.view(), &raw));
         let input = wants(wanted, 0).then(|| {
             let map = self.layer.input_gradient(&self.input, raw, None);
@@ -97,6 +97,7 @@ pub(super) struct Residual {
     within: Vec<Map<Loan>>,
     shortcut: Option<Layer>,
     output: Map<FlexTensor>,
+    memory: Memory,
 }
 
 impl Residual {
@@ -132,7 +133,7 @@ impl Residual {
             None => input.clone(),
         };
         let sizes = output.with(());
-        (Self { input, path: layers, within, shortcut, output }, sizes)
+        (Self { input, path: layers, within, shortcut, output, memory: memory.clone() }, sizes)
     }
 
     /// The layers of the path, then that of the shortcut.
@@ -161,32 +162,35 @@ impl Step for Residual {
             wants(wanted, 1 + 3 * at).then(|| layer.weight_gradient(input, raw))
         };
         // ReLU's gate stays in this gradient, which is the shortcut's too.
-        let mut outer = self.output.with(owned(gradient));
-        let mut gate = Some(self.output.with(values(&self.output.values)));
-        let mut of_path: Option<Map<Loan>> = None;
+        let mut outer = self.memory.adopt(self.output.with(owned(gradient)));
+        let gate = self.output.with(values(&self.output.values));
+        let mut of_path: Option<(Map<Loan>, Vec<ImageSums>)> = None;
         let mut last = None;
         for (at, layer) in self.path.iter().enumerate().rev() {
-            let own = of_path.as_mut().map_or_else(|| outer.view_mut(), Map::view_mut);
-            let LayerGradient { raw, gamma, beta } = layer.through_norm(own, gate);
-            let before = at.checked_sub(1).and_then(|before| self.within.get(before));
-            gate = before.map(Map::view);
-            put(at, weight(at, layer, gate.unwrap_or(input), &raw), gamma, beta);
-            match before {
-                Some(before) => {
-                    of_path = Some(layer.input_gradient(&Map { margin: 0, ..before.with(()) }, raw, None))
+            let LayerGradient { raw, gamma, beta } = match of_path.take() {
+                Some((gradient, sums)) => layer.through_norm(&gradient, &sums),
+                None => {
+                    let sums = layer.gate(&mut outer, Some(gate));
+                    layer.through_norm(&outer, &sums)
                 }
+            };
+            let before =
+                at.checked_sub(1).and_then(|at| Some((self.path.get(at)?, self.within.get(at)?.view())));
+            put(at, weight(at, layer, before.map_or(input, |(_, map)| map), &raw), gamma, beta);
+            match before {
+                Some((before, map)) => of_path = Some(layer.gated_gradient(before, map, raw)),
                 None => last = Some((layer, raw)),
             }
         }
-        drop(of_path);
         let mut around = None;
         if let Some(layer) = &self.shortcut {
-            let LayerGradient { raw, gamma, beta } = layer.through_norm(outer.view_mut(), None);
+            let sums = layer.gate(&mut outer, None);
+            let LayerGradient { raw, gamma, beta } = layer.through_norm(&outer, &sums);
             put(self.path.len(), weight(self.path.len(), layer, input, &raw), gamma, beta);
             around = wants(wanted, 0).then(|| layer.input_gradient(&input, raw, None));
         }
         if let (true, Some((layer, raw))) = (wants(wanted, 0), last) {
-            let around = around.as_ref().map_or_else(|| outer.view(), Map::view);
+            let around = around.as_ref().unwrap_or(&outer).view();
             let gradient = layer.input_gradient(&input, raw, Some(around.values));
             gradients[0] = Some(map_tensor(gradient));
         }
