@@ -283,7 +283,7 @@ fn int_values(indices: &[u32]) -> Vec<i32> {
     indices.iter().map(|&index| index as i32).collect()
 }
 
-fn index_tensor(indices: &[u32], device: &Device) -> Tensor<1, Int> {
+pub(crate) fn index_tensor(indices: &[u32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(int_values(indices), [indices.len()]), device)
 }
 

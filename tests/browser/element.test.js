@@ -103,7 +103,7 @@ test("the map fills in while the run goes on", () =>
     await viewer.button("Try the sample").click();
     const map = viewer.scope.locator(".map canvas").first();
     await page.locator("magnet-viewer[data-state=running]").waitFor();
-    await viewer.scope.locator(".legend:not([hidden])").first().waitFor();
+    await viewer.scope.locator(".legend:not([hidden])").first().waitFor({ timeout: 120_000 });
     assert.equal(await page.locator("magnet-viewer").getAttribute("data-state"), "running");
     await screenshot(page, "filling-in");
     assert.ok(await map.isVisible());
