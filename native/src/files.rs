@@ -214,7 +214,11 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn refuse_existing(path: &Path, overwrite: Overwrite) -> Result<()> {
+/// Refuses a name that is taken, for who wants to know before the work is done.
+///
+/// # Errors
+/// If something is there and may not be replaced.
+pub(crate) fn refuse_existing(path: &Path, overwrite: Overwrite) -> Result<()> {
     // A dangling symbolic link also counts as something there.
     if overwrite == Overwrite::No && path.symlink_metadata().is_ok() {
         let expected = "a name that is not taken (--overwrite replaces what is there)";

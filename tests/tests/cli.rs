@@ -55,6 +55,27 @@ fn wrong_usage_exits_2_and_says_what_is_known() {
 }
 
 #[test]
+fn a_figure_that_is_there_is_refused_before_anything_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("scale.svg");
+    std::fs::write(&plot, "mine").unwrap();
+    let bench = "bench --device cpu --only graph --scale 50 --repeats 1 --warm-up 0";
+    let words: Vec<&str> = bench.split(' ').chain(["--plot", plot.to_str().unwrap()]).collect();
+    let refused = run(&words);
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("scale.svg") && refused.stderr.contains("--overwrite"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!refused.stderr.contains("measuring"), "{}", refused.stderr);
+    assert_eq!(std::fs::read_to_string(&plot).unwrap(), "mine");
+    let done = run(words.iter().copied().chain(["--overwrite"])).success();
+    assert!(done.stdout.contains("graph"), "{}", done.stdout);
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
+}
+
+#[test]
 fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let script = run(["completions", shell]).success().stdout;

@@ -20,7 +20,7 @@ use crate::config::RunConfig;
 use crate::console::Console;
 use crate::device;
 use crate::error::{Interrupted, exit};
-use crate::files::{Overwrite, write_atomic};
+use crate::files::{Overwrite, refuse_existing, write_atomic};
 use crate::predict::to_disk;
 use crate::report::paper::ScaleFigure;
 use crate::train;
@@ -53,6 +53,7 @@ pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
     let kinds = kinds(args)?;
     if let Some(path) = &args.plot {
         ScaleFigure::check_ending("--plot", path)?;
+        refuse_existing(path, Overwrite::from(args.overwrite))?;
     }
     let mut sizes: Vec<usize> = args.scale.iter().map(|&bins| bins as usize).collect();
     sizes.sort_unstable();
@@ -74,11 +75,11 @@ pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
         }
     }
     let report = ScaleReport::new(device_name(&chosen), &config.preset, series);
+    console.result(&report.to_string(), &serde_json::to_value(&report)?)?;
     if let Some(path) = &args.plot {
         report.figure().write("--plot", path, Overwrite::from(args.overwrite))?;
         console.say(format_args!("{} written", path.display()));
     }
-    console.result(&report.to_string(), &serde_json::to_value(&report)?)?;
     Ok(())
 }
 
