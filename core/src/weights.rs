@@ -19,13 +19,14 @@ pub struct Weights {
     pub arrays: WeightMap,
 }
 
-/// Number format of stored weights.
+/// Number format of stored weights, and of what a patch encoder calculates with on a graphics adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// 32-bit floats: bit for bit what training ended with.
+    /// 32-bit floats. Stored: bit for bit what training ended with.
     #[default]
     Single,
-    /// 16-bit floats for matrices and kernels; vectors (biases, normalisation statistics) stay 32-bit.
+    /// 16-bit floats for matrices and kernels, and on an adapter for maps; vectors (biases, normalisation statistics)
+    /// stay 32-bit, as do sums.
     Half,
 }
 

@@ -10,6 +10,8 @@ use cubecl::config::autotune::AutotuneLevel;
 use cubecl::config::cache::CacheConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cubecl::future::block_on;
+use magnet_core::model::half_is_there;
+use magnet_core::weights::Precision;
 use serde::Serialize;
 
 use crate::console::Console;
@@ -198,6 +200,23 @@ pub struct ChosenDevice {
     pub adapter: Option<&'static Adapter>,
     /// Which device and why, for people.
     pub reason: String,
+}
+
+impl ChosenDevice {
+    /// What `--half` asks the patch encoder to calculate with.
+    ///
+    /// # Errors
+    /// If it asks for 16-bit floats of a device that has none.
+    pub fn precision(&self, half: bool) -> Result<Precision, InputError> {
+        match half {
+            false => Ok(Precision::Single),
+            true if half_is_there(&self.device) => Ok(Precision::Half),
+            true => {
+                let expected = "a graphics adapter with 16-bit floats (--device gpu or gpu:N)";
+                Err(InputError::in_flag("--half", "device", expected, &self.reason))
+            }
+        }
+    }
 }
 
 /// What a request means on these adapters, before any of them is opened.

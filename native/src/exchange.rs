@@ -166,7 +166,8 @@ fn read_genes(path: &Path) -> Result<GenePanel> {
 /// If the bundle cannot be read or the file cannot be written.
 pub fn export(args: &ExportArgs, console: &Console) -> Result<()> {
     let ExportFormat::Pytorch = args.to;
-    let ModelFile { bundle, model, .. } = ModelFile::load(&args.model, &device::processor())?;
+    let ModelFile { bundle, model, .. } =
+        ModelFile::load(&args.model, &device::processor(), Precision::Single)?;
     let config = &bundle.metadata.config;
     if bundle.frozen.is_some() {
         console.warn("the frozen encoder of the wide levels is not written: it is a file of its own");

@@ -8,6 +8,7 @@ use magnet_core::digest::sha256_hex;
 use magnet_core::expression::Matrix;
 use magnet_core::model::{FrozenEncoder, WideFeatures};
 use magnet_core::predict::WideSource;
+use magnet_core::weights::Precision;
 use magnet_core::{Bundle, Level, Model};
 
 use crate::error::InputError;
@@ -41,15 +42,16 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// Reads a bundle and puts its model on `device`.
+    /// Reads a bundle and puts its model on `device`, where its patch encoder calculates with `precision`; see
+    /// [`Model::for_inference`].
     ///
     /// # Errors
     /// If the file is missing, damaged, or no bundle of this version.
-    pub fn load(path: &Path, device: &Device) -> anyhow::Result<Self> {
+    pub fn load(path: &Path, device: &Device, precision: Precision) -> anyhow::Result<Self> {
         let bytes = read_limited(path, MAX_BYTES)?;
         let wrong = |error: BundleError| InputError::in_file(path, "bundle", "a MagNet model bundle", error);
         let bundle = Bundle::from_bytes(&bytes).map_err(wrong)?;
-        let model = bundle.model(device).map_err(wrong)?.for_inference();
+        let model = bundle.model(device).map_err(wrong)?.for_inference(precision);
         let frozen = bundle.frozen_encoder(device).map_err(wrong)?;
         Ok(Self { path: path.to_path_buf(), sha256: sha256_hex(&bytes), bundle, model, frozen })
     }

@@ -76,6 +76,16 @@ fn a_figure_that_is_there_is_refused_before_anything_is_measured() {
 }
 
 #[test]
+fn half_precision_is_refused_where_the_device_has_none() {
+    let refused = run_line("bench --half --device cpu --only encode");
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    for part in ["--half", "16-bit floats", "found CPU"] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    assert!(!refused.stderr.contains("measuring"), "{}", refused.stderr);
+}
+
+#[test]
 fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let script = run(["completions", shell]).success().stdout;

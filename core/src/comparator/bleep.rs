@@ -26,6 +26,7 @@ use crate::model::{
     GeneStatistics, LossUnits, MagNetConfig, PatchEncoder, TrainingSet, TrainingSetError, WeightMap,
     WeightsError, usable_sd,
 };
+use crate::weights::Precision;
 
 /// Added under the root of a vector's length.
 const LENGTH_EPSILON: f64 = 1e-12;
@@ -107,8 +108,8 @@ impl Bleep {
         Ok(Self { references: self.references.with(&keys, &set.labels)?, ..self })
     }
 
-    pub(super) fn for_inference(self) -> Self {
-        Self { patch_encoder: self.patch_encoder.for_inference(), ..self }
+    pub(super) fn for_inference(self, precision: Precision) -> Self {
+        Self { patch_encoder: self.patch_encoder.for_inference(precision), ..self }
     }
 
     pub(super) fn with_pretrained_encoder(self, weights: WeightMap) -> Result<Self, WeightsError> {

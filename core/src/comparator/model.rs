@@ -11,6 +11,7 @@ use crate::model::{
     Architecture, BatchError, ConfigError, ExpressionModel, GeneStatistics, MagNetConfig, ObjectiveError,
     StatisticsError, TrainingSet, TrainingSetError, WeightMap, WeightsError, check_bins, check_statistics,
 };
+use crate::weights::Precision;
 
 /// A model that reads the patches of bins and predicts the bins.
 pub(super) trait BinModel {
@@ -165,10 +166,10 @@ impl ComparatorModel {
     }
 
     /// See [`Model::for_inference`](crate::model::Model::for_inference).
-    pub(crate) fn for_inference(self) -> Self {
+    pub(crate) fn for_inference(self, precision: Precision) -> Self {
         match self {
-            Self::StNet(model) => Self::StNet(model.for_inference()),
-            Self::Bleep(model) => Self::Bleep(model.for_inference()),
+            Self::StNet(model) => Self::StNet(model.for_inference(precision)),
+            Self::Bleep(model) => Self::Bleep(model.for_inference(precision)),
             other => other,
         }
     }

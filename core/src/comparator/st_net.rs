@@ -12,6 +12,7 @@ use crate::batch::MagNetBatch;
 use crate::model::{
     GeneHead, GeneStatistics, MagNetConfig, PatchEncoder, WeightMap, WeightsError, standardized,
 };
+use crate::weights::Precision;
 
 /// ResNet → linear to `D` → linear to the genes.
 #[derive(Module, Debug)]
@@ -35,8 +36,8 @@ impl StNet {
         Self { gene_head: standardized(self.gene_head, statistics), ..self }
     }
 
-    pub(super) fn for_inference(self) -> Self {
-        Self { patch_encoder: self.patch_encoder.for_inference(), ..self }
+    pub(super) fn for_inference(self, precision: Precision) -> Self {
+        Self { patch_encoder: self.patch_encoder.for_inference(precision), ..self }
     }
 
     pub(super) fn with_pretrained_encoder(self, weights: WeightMap) -> Result<Self, WeightsError> {

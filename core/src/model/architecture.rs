@@ -13,6 +13,7 @@ use crate::batch::{LevelInput, MagNetBatch};
 use crate::comparator::ComparatorModel;
 use crate::level::{Level, PerLevel};
 use crate::loss::{HybridLoss, LossError, hybrid_loss};
+use crate::weights::Precision;
 
 /// A model that predicts expression from a block of a slide.
 ///
@@ -205,12 +206,15 @@ impl Model {
 
     /// The model as prediction runs it: the same values sooner, with batch norm folded into the convolutions of its
     /// ResNet. It learns nothing any more, and what its patch encoder's weights are changed to later does not show.
-    pub fn for_inference(self) -> Self {
+    ///
+    /// `precision` is that of the ResNet's maps and weights on a graphics adapter that [has it](half_is_there); anywhere
+    /// else they are f32.
+    pub fn for_inference(self, precision: Precision) -> Self {
         match self {
-            Model::Figure2(model) => Model::Figure2(model.for_inference()),
-            Model::Published(model) => Model::Published(model.for_inference()),
+            Model::Figure2(model) => Model::Figure2(model.for_inference(precision)),
+            Model::Published(model) => Model::Published(model.for_inference(precision)),
             #[cfg(feature = "comparators")]
-            Model::Comparator(model) => Model::Comparator(model.for_inference()),
+            Model::Comparator(model) => Model::Comparator(model.for_inference(precision)),
         }
     }
 

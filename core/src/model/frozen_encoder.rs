@@ -9,6 +9,7 @@ use super::config::{PatchEncoderConfig, ResNetDepth};
 use super::mobilenet::MobileNetV1;
 use super::resnet::ResNet;
 use super::weights::{WeightMap, WeightsError, read_safetensors};
+use crate::weights::Precision;
 
 /// A pretrained encoder that is never trained.
 #[derive(Debug, Clone)]
@@ -41,7 +42,7 @@ impl FrozenEncoder {
         let depth = resnet_depth(&weights)?;
         let config = PatchEncoderConfig { depth, ..PatchEncoderConfig::default() };
         let encoder = ResNet::new(&config, device).load_torchvision(weights)?;
-        Ok(Self::ResNet(Box::new(encoder.freeze().for_inference())))
+        Ok(Self::ResNet(Box::new(encoder.freeze().for_inference(Precision::Single))))
     }
 
     /// Width `F` of the features.

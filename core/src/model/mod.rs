@@ -45,6 +45,7 @@ pub use depth_transformer::DepthTransformer;
 pub use frozen_encoder::FrozenEncoder;
 pub use gene_head::{GeneHead, GeneStatistics};
 pub use graph_attention::{GraphAttention, GraphAttentionLayer};
+pub use inference::half_is_there;
 pub use mobilenet::MobileNetV1;
 pub use patch_encoder::PatchEncoder;
 pub use published::{Published, PublishedTrace};
@@ -59,6 +60,7 @@ pub use weights::{
 
 use crate::batch::{LevelInput, MagNetBatch, NeighborIndices};
 use crate::level::{Level, PerLevel};
+use crate::weights::Precision;
 use depth_transformer::mean_over_tokens;
 
 /// Score of what attention must not see. `exp` of it is exactly 0 in `f32` beside any real score, and unlike −∞ it
@@ -294,8 +296,8 @@ impl MagNet {
         Ok(self)
     }
 
-    pub(super) fn for_inference(self) -> Self {
-        Self { patch_encoder: self.patch_encoder.for_inference(), ..self }
+    pub(super) fn for_inference(self, precision: Precision) -> Self {
+        Self { patch_encoder: self.patch_encoder.for_inference(precision), ..self }
     }
 
     /// The model with each gene head working in standardised units: mean and standard deviation of every gene's

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::config::PatchEncoderConfig;
 use super::resnet::ResNet;
 use super::weights::{WeightMap, WeightsError};
+use crate::weights::Precision;
 
 /// RGB patches to vectors of the feature width.
 #[derive(Module, Debug)]
@@ -45,8 +46,8 @@ impl PatchEncoder {
     }
 
     /// The encoder with its ResNet as prediction runs it; see [`Model::for_inference`](super::Model::for_inference).
-    pub(crate) fn for_inference(self) -> Self {
-        Self { resnet: self.resnet.for_inference(), ..self }
+    pub(crate) fn for_inference(self, precision: Precision) -> Self {
+        Self { resnet: self.resnet.for_inference(precision), ..self }
     }
 
     /// The encoder with its ResNet's weights taken from a torchvision file, as a start for training; the linear map

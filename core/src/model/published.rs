@@ -28,6 +28,7 @@ use super::{
 };
 use crate::batch::{LevelInput, MagNetBatch, NeighborIndices};
 use crate::level::{Level, PerLevel};
+use crate::weights::Precision;
 
 /// Rows shorter than this are divided by it, as PyTorch's `normalize` does.
 const LEAST_LENGTH: f64 = 1e-12;
@@ -200,8 +201,8 @@ impl Published {
         self.depth_transformer.forward(stacked.reshape([count, depth, width]))
     }
 
-    pub(super) fn for_inference(self) -> Self {
-        Self { patch_encoder: self.patch_encoder.for_inference(), ..self }
+    pub(super) fn for_inference(self, precision: Precision) -> Self {
+        Self { patch_encoder: self.patch_encoder.for_inference(precision), ..self }
     }
 
     pub(super) fn with_pretrained_encoder(mut self, weights: WeightMap) -> Result<Self, WeightsError> {

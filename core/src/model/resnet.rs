@@ -22,6 +22,7 @@ use super::inference::{Block, Folded, FoldedResNet, Network};
 #[cfg(not(target_family = "wasm"))]
 use super::training::{self, Normalized};
 use super::weights::{WeightLayout, WeightMap, WeightsError, load_weights};
+use crate::weights::Precision;
 
 /// Channels of the four stages at width 1.
 const STAGE_CHANNELS: [usize; 4] = [64, 128, 256, 512];
@@ -199,8 +200,8 @@ impl ResNet {
 
     /// The network in the form in which it runs fastest and learns nothing: it keeps its weights, but from here on
     /// [`forward`](Self::forward) reads what they are now, wherever they may be taken or changed to later.
-    pub(super) fn for_inference(self) -> Self {
-        Self { folded: Some(FoldedResNet::new(self.layers(Folded::new))), ..self }
+    pub(super) fn for_inference(self, precision: Precision) -> Self {
+        Self { folded: Some(FoldedResNet::new(self.layers(Folded::new), precision)), ..self }
     }
 
     /// Its convolutions, each with the batch norm that follows it.
@@ -240,7 +241,7 @@ impl ResNet {
                 .unwrap_or_else(|| self.forward_by_modules(input)),
             // Nothing is trained in a browser: its engine holds no layer of batch norm.
             #[cfg(target_family = "wasm")]
-            None => FoldedResNet::new(self.layers(Folded::new)).forward(input),
+            None => FoldedResNet::new(self.layers(Folded::new), Precision::Single).forward(input),
         };
         pool(map, self.pooling)
     }
@@ -331,10 +332,10 @@ mod tests {
     use burn::tensor::Gradients;
 
     use super::*;
-    use crate::model::inference::direct;
+    use crate::model::half_is_there;
     use crate::model::testing::{
-        assert_close, assert_values, filled, name_hash, noise, pseudo_random, pseudo_random_at, shared_file,
-        values, weight_map,
+        adapter, assert_close, assert_values, filled, name_hash, noise, pseudo_random, pseudo_random_at,
+        shared_file, values, weight_map,
     };
     use crate::model::weights::{WeightTensor, expected_shapes, read_safetensors};
 
@@ -432,17 +433,49 @@ mod tests {
                 if name.contains("running_var") { 1.0 + 0.5 * noise } else { 0.2 * noise }
             });
             let none = Tensor::zeros([0, 3, side, side], &device);
-            assert_eq!(layers.clone().for_inference().forward(none).dims(), [0, layers.feature_width()]);
+            assert_eq!(
+                layers.clone().for_inference(Precision::Single).forward(none).dims(),
+                [0, layers.feature_width()]
+            );
             for images in [1, 5, 19] {
                 let patches = noise("patches", [images, 3 * side * side], &device);
                 let patches = patches.reshape([images, 3, side, side]);
                 let expected = layers.forward_normalized(patches.clone());
-                let on_cpu = layers.clone().for_inference().forward_normalized(patches.clone());
+                let on_cpu =
+                    layers.clone().for_inference(Precision::Single).forward_normalized(patches.clone());
                 assert_close(&on_cpu, &expected, 1e-5);
-                let network = layers.layers(Folded::new).map(direct::Convolution::new);
-                let by_burn = pool(direct::forward(&network, patches), config.pooling);
-                assert_close(&by_burn, &expected, 1e-5);
             }
+        }
+    }
+
+    #[test]
+    fn networks_on_an_adapter_agree_with_the_cpu() {
+        let Some(adapter) = adapter() else { return };
+        for (config, side) in [
+            (PatchEncoderConfig { width_multiplier: 0.25, ..config(ResNetDepth::ResNet18) }, 45),
+            (PatchEncoderConfig { width_multiplier: 0.2, stages: 3, ..config(ResNetDepth::ResNet50) }, 32),
+        ] {
+            let layers = filled(ResNet::new(&config, &Device::flex()), |name, index| {
+                let noise = pseudo_random(name, index) as f32;
+                if name.contains("running_var") { 1.0 + 0.5 * noise } else { 0.2 * noise }
+            });
+            let patches = noise("patches", [3, 3 * side * side], &Device::flex()).reshape([3, 3, side, side]);
+            let expected = layers.forward_normalized(patches.clone());
+            let there = layers.to_device(&adapter);
+            let none = Tensor::zeros([0, 3, side, side], &adapter);
+            assert_eq!(
+                there.clone().for_inference(Precision::Single).forward(none).dims(),
+                [0, there.feature_width()]
+            );
+            let features = |precision| {
+                let network = there.clone().for_inference(precision);
+                network.forward_normalized(patches.clone().to_device(&adapter)).to_device(&Device::flex())
+            };
+            let single = features(Precision::Single);
+            assert_close(&single, &expected, 1e-5);
+            let half = features(Precision::Half);
+            assert_close(&half, &expected, 1e-2);
+            assert_eq!(values(&half) != values(&single), half_is_there(&adapter));
         }
     }
 

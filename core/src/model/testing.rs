@@ -8,6 +8,12 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use super::weights::{WeightLayout, WeightMap, WeightTensor, expected_shapes, load_weights};
 use crate::batch::NeighborIndices;
 
+/// A graphics adapter, a software one at the least; where a machine has none, the test says that it is skipped.
+pub(crate) fn adapter() -> Option<Device> {
+    let adapter = Device::wgpu_options().init();
+    adapter.inspect_err(|error| eprintln!("SKIPPED: no graphics adapter ({error:?})")).ok()
+}
+
 /// The module with `value(name, flat index)` in every tensor.
 pub(crate) fn filled<M: Module>(module: M, value: impl Fn(&str, usize) -> f32) -> M {
     let weights = weight_map(&module, WeightLayout::Burn, |name, shape| {

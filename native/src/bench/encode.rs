@@ -18,7 +18,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Measurement> {
     let (device, config) = (bench.device(), &bench.config.model);
     let patches = bench.args.patches.map_or(PATCHES, |patches| patches as usize);
     let side = bench.args.patch_px.map_or(config.levels.bin.patch_px, |side| side as usize);
-    let model = model::ready(&bench.config, device)?.model;
+    let model = model::ready(&bench.config, device, bench.precision)?.model;
     let chunk = (PredictOptions::default().chunk_pixels / (side * side)).max(1);
     let draw = |first: usize| {
         let shape = [chunk.min(patches - first), 3, side, side];
@@ -47,6 +47,6 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Measurement> {
         }),
         seconds,
         (patches, "patches/s"),
-        work::encoding(config, patches, side),
+        work::encoding(config, patches, side, bench.precision),
     ))
 }

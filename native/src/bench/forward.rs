@@ -7,6 +7,7 @@ use magnet_core::expression::Matrix;
 use magnet_core::layout::{Block, SlideLayout};
 use magnet_core::predict::PredictOptions;
 use magnet_core::random::stream;
+use magnet_core::weights::Precision;
 use magnet_core::{ExpressionModel, Level, MagNetConfig, PerLevel};
 use rand::RngExt;
 use serde_json::json;
@@ -27,7 +28,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Measurement> {
     let layout = Tissue::new(bins.saturating_mul(TISSUE), config).layout(config)?;
     let block = middle_block(&layout, bins, config.halo_hops()).context("the tissue has no block")?;
     let features = Features::draw(config.width, bench.config.train.seed);
-    let model = model::ready(&bench.config, device)?.model;
+    let model = model::ready(&bench.config, device, Precision::Single)?.model;
     let batch = features.batch(&block, device)?;
     let seconds = bench.repeats.time(|| Ok(()), |()| predict(&model, &batch))?;
     let nodes = PerLevel::from_fn(|level| block.nodes.get(level).len());

@@ -22,6 +22,7 @@ mod work;
 use anyhow::Result;
 use burn::tensor::Device;
 use magnet_core::model::Architecture;
+use magnet_core::weights::Precision;
 
 use crate::cli::{BenchArgs, BenchKind};
 use crate::config::RunConfig;
@@ -64,6 +65,8 @@ struct Bench<'a> {
     small: RunConfig,
     chosen: &'a ChosenDevice,
     repeats: Repeats,
+    /// Of the patch encoder in predictions.
+    precision: Precision,
 }
 
 fn measure(args: &BenchArgs, console: &Console) -> Result<Report> {
@@ -71,11 +74,12 @@ fn measure(args: &BenchArgs, console: &Console) -> Result<Report> {
     // The random numbers of a CPU device are the process's.
     let _one_at_a_time = train::exclusive();
     let chosen = device::choose(args.device.device, console)?;
+    let precision = chosen.precision(args.half)?;
     let repeats = Repeats { warm_up: args.warm_up, repeats: args.repeats.unwrap_or(REPEATS) };
     console.say("measuring what the device can do");
     let floor = floor::measure(&chosen, repeats)?;
-    let bench = Bench { args, config, small, chosen: &chosen, repeats };
-    let mut report = Report::new(&chosen, floor);
+    let bench = Bench { args, config, small, chosen: &chosen, repeats, precision };
+    let mut report = Report::new(&chosen, precision, floor);
     for kind in BenchKind::ALL {
         if args.only.is_empty() || args.only.contains(&kind) {
             console.say(format_args!("measuring {}", kind.name()));

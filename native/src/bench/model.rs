@@ -50,16 +50,16 @@ pub(super) fn write(config: &RunConfig, folder: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// If it cannot be read.
-pub(super) fn open(folder: &Path, device: &Device) -> Result<ModelFile> {
-    ModelFile::load(&folder.join(FILE), device)
+pub(super) fn open(folder: &Path, device: &Device, precision: Precision) -> Result<ModelFile> {
+    ModelFile::load(&folder.join(FILE), device, precision)
 }
 
 /// Both, by way of a folder that is gone afterwards.
 ///
 /// # Errors
 /// As [`write`] and [`open`].
-pub(super) fn ready(config: &RunConfig, device: &Device) -> Result<ModelFile> {
+pub(super) fn ready(config: &RunConfig, device: &Device, precision: Precision) -> Result<ModelFile> {
     let folder = tempfile::tempdir()?;
     write(config, folder.path())?;
-    open(folder.path(), device)
+    open(folder.path(), device, precision)
 }

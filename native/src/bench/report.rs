@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use magnet_core::weights::Precision;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,8 +12,13 @@ use super::work::Work;
 use crate::cli::BenchKind;
 use crate::device::ChosenDevice;
 
-/// The number format of all that is computed on a device.
-pub(super) const PRECISION: &str = "f32";
+/// The number format of what is computed on a device.
+pub(super) fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Single => "f32",
+        Precision::Half => "f32, patch encoder in predictions f16 with f32 sums",
+    }
+}
 
 /// All measurements of a run.
 #[derive(Debug, Serialize)]
@@ -88,11 +94,11 @@ impl Measurement {
 }
 
 impl Report {
-    pub(super) fn new(chosen: &ChosenDevice, floor: Floor) -> Self {
+    pub(super) fn new(chosen: &ChosenDevice, precision: Precision, floor: Floor) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             device: device_name(chosen),
-            precision: PRECISION,
+            precision: precision_name(precision),
             threads: rayon::current_num_threads(),
             floor,
             measurements: Vec::new(),

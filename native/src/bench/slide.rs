@@ -24,7 +24,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Measurement> {
     let tissue = Tissue::new(bins, config);
     let folder = tempfile::tempdir()?;
     let path = tissue.draw(bench.small.train.seed, folder.path())?;
-    let model = model::ready(&bench.small, device)?;
+    let model = model::ready(&bench.small, device, bench.precision)?;
     let mut nodes = PerLevel::default();
     let seconds = bench.repeats.time(
         || Ok(()),
@@ -46,7 +46,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Measurement> {
         }),
         seconds,
         (bins, "bins/s"),
-        work::whole_slide(config, nodes),
+        work::whole_slide(config, nodes, bench.precision),
     ))
 }
 

@@ -42,9 +42,9 @@ fn every_kind_is_measured_and_every_field_is_there() {
     let _one_at_a_time = train::exclusive();
     let chosen = device::choose(args.device.device, &Console::quiet()).unwrap();
     let repeats = Repeats { warm_up: 0, repeats: 2 };
-    let bench = Bench { args: &args, config, small, chosen: &chosen, repeats };
+    let bench = Bench { args: &args, config, small, chosen: &chosen, repeats, precision: Precision::Single };
     let floor = floor::Floor { matrix_gflops: 1.0, bandwidth_gbytes: 1.0 };
-    let mut report = Report::new(&chosen, floor);
+    let mut report = Report::new(&chosen, Precision::Single, floor);
     for kind in BenchKind::ALL {
         report.measurements.push(bench.measure(kind).unwrap().beside(&floor));
     }

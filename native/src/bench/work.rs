@@ -12,6 +12,7 @@ use magnet_core::model::{
     Architecture, CrossLevelConfig, DepthConfig, GraphAttentionKind, GraphConfig, MagNetConfig,
     PatchEncoderConfig, Pooling,
 };
+use magnet_core::weights::Precision;
 use magnet_core::{Level, PerLevel};
 
 /// Channels of ResNet's four stages at width 1.
@@ -192,11 +193,20 @@ pub(super) fn mixing(config: &MagNetConfig, nodes: PerLevel<usize>, core: PerLev
     cross.sum::<Cost>() + after.sum()
 }
 
+/// Bytes of a value of the patch encoder's weights.
+fn encoder_value(precision: Precision) -> u64 {
+    match precision {
+        Precision::Single => VALUE,
+        Precision::Half => VALUE / 2,
+    }
+}
+
 /// Encoding `patches` patches of `side_px` on the device.
-pub(super) fn encoding(config: &MagNetConfig, patches: usize, side_px: usize) -> Work {
+pub(super) fn encoding(config: &MagNetConfig, patches: usize, side_px: usize, precision: Precision) -> Work {
     let cost = patch_encoder(&config.patch_encoder, config.width, side_px) * patches;
-    let values = patches as u64 * (3 * side_px * side_px + config.width) as u64 + cost.weights;
-    Work { operations: 2 * cost.multiply_adds, bytes: VALUE * values }
+    let values = patches as u64 * (3 * side_px * side_px + config.width) as u64;
+    let bytes = VALUE * values + encoder_value(precision) * cost.weights;
+    Work { operations: 2 * cost.multiply_adds, bytes }
 }
 
 /// Encoding the nodes of each level that the model reads.
@@ -239,11 +249,12 @@ pub(super) fn training(
 }
 
 /// A whole slide, every node once: its bytes are the pixels of the patches and the predictions.
-pub(super) fn whole_slide(config: &MagNetConfig, nodes: PerLevel<usize>) -> Work {
+pub(super) fn whole_slide(config: &MagNetConfig, nodes: PerLevel<usize>, precision: Precision) -> Work {
     let (encoder, pixels) = encoding_levels(config, nodes);
     let cost = encoder + mixing(config, nodes, nodes);
     let predictions = predicting(config, nodes, nodes).bytes;
-    Work { operations: 2 * cost.multiply_adds, bytes: pixels + VALUE * encoder.weights + predictions }
+    let bytes = pixels + encoder_value(precision) * encoder.weights + predictions;
+    Work { operations: 2 * cost.multiply_adds, bytes }
 }
 
 /// The neighbour tables of `bins` places: coordinates in, indices and flags out.
@@ -347,7 +358,8 @@ mod tests {
         let (nodes, wide) =
             (PerLevel { bin: 10, spot: 0, region: 0 }, PerLevel { bin: 10, spot: 7, region: 9 });
         assert_eq!(mixing(&config, nodes, nodes), mixing(&config, wide, wide));
-        assert_eq!(whole_slide(&config, nodes), whole_slide(&config, wide));
+        let single = Precision::Single;
+        assert_eq!(whole_slide(&config, nodes, single), whole_slide(&config, wide, single));
     }
 
     #[test]
@@ -356,7 +368,10 @@ mod tests {
         let (one, two) = (PerLevel { bin: 10, spot: 4, region: 2 }, PerLevel { bin: 20, spot: 8, region: 4 });
         let (a, b) = (mixing(&config, one, one), mixing(&config, two, two));
         assert_eq!((2 * a.multiply_adds, a.weights), (b.multiply_adds, b.weights));
-        assert_eq!(training(&config, two, two, 1).operations, 3 * whole_slide(&config, two).operations);
+        assert_eq!(
+            training(&config, two, two, 1).operations,
+            3 * whole_slide(&config, two, Precision::Half).operations
+        );
         let published = MagNetConfig { architecture: Architecture::Published, ..config };
         assert_eq!(
             2 * mixing(&published, one, one).multiply_adds,

@@ -45,6 +45,9 @@ pub struct BenchArgs {
     /// The model: the paper's when nothing is named (`slide` and `--scale`: that of the preset demo)
     #[command(flatten)]
     pub settings: SettingsArgs,
+    /// Measure `encode` and `slide` as `predict --half` does
+    #[arg(long, conflicts_with = "scale")]
+    pub half: bool,
     /// Where to compute
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -59,6 +59,9 @@ pub struct PredictArgs {
     /// Replace the output folder and an unfinished run if they are there
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
+    /// Calculate the patch encoder's maps with 16-bit floats and 32-bit sums, on a graphics adapter that has them
+    #[arg(long)]
+    pub half: bool,
     /// Where to compute
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -13,6 +13,7 @@ use magnet_core::metrics::{Evaluation, LevelScores, ScoredSlide, evaluate_beside
 use magnet_core::model::WideFeatures;
 use magnet_core::predict::{PredictOptions, SlidePrediction, layout_of_bins};
 use magnet_core::slide::{PatchReader, SlideImage};
+use magnet_core::weights::Precision;
 use magnet_core::{Level, PerLevel};
 use serde_json::{Map, Value};
 
@@ -74,7 +75,7 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> anyhow::Result<()> {
     };
     let dataset = Dataset::open(&args.data)?;
     let chosen = device::choose(args.device.device, console)?;
-    let model = ModelFile::load(&args.model, &chosen.device)?;
+    let model = ModelFile::load(&args.model, &chosen.device, Precision::Single)?;
     let held_out = HeldOut {
         dataset: &dataset,
         slides: &args.slides,

@@ -63,7 +63,7 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
         return Err(InputError::in_file(&partial, "output", expected, "one").into());
     }
     let chosen = device::choose(args.device.device, console)?;
-    let model = ModelFile::load(&args.model, &chosen.device)?;
+    let model = ModelFile::load(&args.model, &chosen.device, chosen.precision(args.half)?)?;
     model.check_level(level)?;
     let genes = if args.genes.is_empty() {
         model.best_genes(level, DEFAULT_MAPS)
@@ -186,6 +186,7 @@ fn predict_to_disk(
         image_sha256: if known_image { digest.wait(console)? } else { String::new() },
         features_sha256: features.map_or_else(String::new, Read::sha256),
         run: stream.run.identity(),
+        half: args.half,
     };
     let mut spool = if resume {
         Spool::resume(partial, key, &mut stream.run)?

@@ -48,6 +48,9 @@ pub struct RunKey {
     pub features_sha256: String,
     /// [`PredictRun::identity`]: configuration, positions, blocks, pixel size.
     pub run: String,
+    /// Whether the patch encoder calculates with 16-bit floats.
+    #[serde(default)]
+    pub half: bool,
 }
 
 /// The finished pieces of a run in a folder.
@@ -326,6 +329,11 @@ fn check_key(path: &Path, expected: &RunKey, found: &RunKey) -> Result<()> {
             let wanted = format!("those of this run ({}); --overwrite begins anew", short(expected));
             return Err(InputError::in_file(path, field, wanted, short(found)).into());
         }
+    }
+    if expected.half != found.half {
+        let floats = |half| if half { "16-bit floats (--half)" } else { "32-bit floats" };
+        let wanted = format!("that of this run, {}; --overwrite begins anew", floats(expected.half));
+        return Err(InputError::in_file(path, "precision", wanted, floats(found.half)).into());
     }
     Ok(())
 }

@@ -94,7 +94,13 @@ fn layout() -> SlideLayout {
 
 fn key(run: String) -> RunKey {
     let empty = String::new;
-    RunKey { model_sha256: "m".repeat(64), image_sha256: "i".repeat(64), features_sha256: empty(), run }
+    RunKey {
+        model_sha256: "m".repeat(64),
+        image_sha256: "i".repeat(64),
+        features_sha256: empty(),
+        run,
+        half: false,
+    }
 }
 
 /// A slide, a model and places, from which jobs are made.
@@ -218,6 +224,9 @@ fn what_another_run_left_is_refused_with_both_sides_named() {
         let text = Spool::resume(folder.path(), other, &mut stream.run).unwrap_err().to_string();
         assert!(text.contains(field) && text.contains("xxxxxxxxxxxx…"), "{text}");
     }
+    let half = RunKey { half: true, ..own.clone() };
+    let text = Spool::resume(folder.path(), half, &mut stream.run).unwrap_err().to_string();
+    assert!(text.contains("precision") && text.contains("16-bit") && text.contains("found 32-bit"), "{text}");
     assert!(Spool::can_be_continued(folder.path()).unwrap());
     // Two programs on one run would mix their pieces.
     let first = Spool::resume(folder.path(), own.clone(), &mut stream.run).unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use magnet_core::Level;
 use magnet_core::metrics::LevelScores;
+use magnet_core::weights::Precision;
 
 use super::plan::{Arm, Plan, Resolution, train_args};
 use super::results::{ResultRow, Results};
@@ -182,7 +183,7 @@ impl TrainAndEvaluate<'_> {
 
     fn model(&self, run: &Run<'_>, dataset: &Dataset) -> Result<ModelFile> {
         if let Some(model) = train::finished_model(&run.folder) {
-            return ModelFile::load(&model, &self.device.device);
+            return ModelFile::load(&model, &self.device.device, Precision::Single);
         }
         clear_unbegun(&run.folder)?;
         let stop = |_| interrupt::requested();
@@ -197,7 +198,7 @@ impl TrainAndEvaluate<'_> {
             wide,
             ..options
         })?;
-        ModelFile::load(&summary.model, &self.device.device)
+        ModelFile::load(&summary.model, &self.device.device, Precision::Single)
     }
 }
 

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use magnet_core::level::PerLevel;
 use magnet_core::model::ConfigError;
 use magnet_core::random::derived_seed;
-use magnet_core::weights::Weights;
+use magnet_core::weights::{Precision, Weights};
 use magnet_core::{ExpressionModel, MagNetConfig, Model};
 
 use super::batches::{Augmentation, PreparedBlock, epoch_blocks, for_each_prepared};
@@ -418,14 +418,14 @@ impl<'a> Trainer<'a> {
         if self.model.wanted_training_bins() == 0 {
             return Ok(weights);
         }
-        let model = weights.load_into(self.model.valid())?.for_inference();
+        let model = weights.load_into(self.model.valid())?.for_inference(Precision::Single);
         let (slides, rows) = (&self.setup.training, &self.training_rows);
         let device = &self.options.device;
         Ok(Weights::of(&with_training_set(model, slides, rows, self.config.batch_bins, device)?)?)
     }
 
     fn validate(&self, weights: &Weights) -> Result<Validation> {
-        let model = weights.load_into(self.model.valid())?.for_inference();
+        let model = weights.load_into(self.model.valid())?.for_inference(Precision::Single);
         let (slides, statistics) = (&self.setup.validation, &self.setup.statistics);
         validate(&model, slides, statistics, self.config.batch_bins, &self.options.device)
     }

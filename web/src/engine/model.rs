@@ -5,6 +5,7 @@ use magnet_core::digest::sha256_hex;
 use magnet_core::gene_panel::GenePanel;
 use magnet_core::model::{FrozenEncoder, WideFeatures};
 use magnet_core::predict::WideSource;
+use magnet_core::weights::Precision;
 use magnet_core::{Bundle, Level, Model, PerLevel};
 
 use super::device::EngineDevice;
@@ -41,7 +42,7 @@ impl OpenModel {
             );
             return Err(EngineError::input(message).in_file(&name));
         }
-        let model = bundle.model(device.burn()).map_err(wrong)?.for_inference();
+        let model = bundle.model(device.burn()).map_err(wrong)?.for_inference(Precision::Single);
         let frozen = bundle.frozen_encoder(device.burn()).map_err(wrong)?;
         let summary = summary(&bundle, name, bytes);
         Ok(Self { summary, bundle, model, frozen })

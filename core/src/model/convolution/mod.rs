@@ -12,8 +12,6 @@ mod pooling;
 #[cfg(not(target_family = "wasm"))]
 mod weight_gradient;
 
-use burn::tensor::Device;
-
 pub(super) use kernel::{Convolution, Finish, output_side};
 pub(super) use map::Map;
 #[cfg(not(target_family = "wasm"))]
@@ -23,8 +21,3 @@ pub(super) use pooling::max_pool_gradient;
 pub(super) use pooling::{max_pool, pooled_sizes};
 #[cfg(not(target_family = "wasm"))]
 pub(super) use weight_gradient::weight_gradient;
-
-/// Whether tensors of the device lie in the memory of this program, to be read without waiting.
-pub(super) fn is_cpu(device: &Device) -> bool {
-    device.clone().inner() == Device::flex()
-}

@@ -1,18 +1,18 @@
 //! A [`ResNet`](super::ResNet) as prediction runs it: batch norm folded into the convolutions, ReLU and shortcuts
 //! applied with them, channels last. No gradient flows through it.
 //!
-//! On the CPU the network goes through kernels of this crate's own ([`cpu`]); on any other device its convolutions are
-//! Burn's own ([`direct`]).
+//! The kernels are this crate's own, on the CPU ([`cpu`]) as on graphics adapters ([`cube`]).
 
 mod cpu;
-pub(super) mod direct;
+mod cube;
+mod kernel;
 mod network;
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Tensor};
 
-use super::convolution::is_cpu;
+use crate::weights::Precision;
 
 pub(super) use network::{Block, Folded, Network};
 
@@ -27,18 +27,21 @@ pub struct FoldedResNet {
 #[derive(Debug, Clone)]
 enum Executor {
     Cpu(Arc<cpu::Executor>),
-    Tensors(Arc<Network<direct::Convolution>>),
+    Cube(Arc<cube::Executor>),
 }
 
 impl FoldedResNet {
-    /// Readies a network for the device that holds its weights.
-    pub(super) fn new(network: Network<Folded>) -> Self {
+    /// Readies a network for the device that holds its weights; maps and weights are of `precision` on a graphics adapter
+    /// that [has](half_is_there) it. Where the device is neither adapter nor CPU, maps go by way of the CPU.
+    pub(super) fn new(network: Network<Folded>, precision: Precision) -> Self {
         let last = network.blocks.last().and_then(|block| block.path.last());
         let channels = last.unwrap_or(&network.stem).bias.dims()[0];
-        let executor = if is_cpu(&network.stem.bias.device()) {
-            Executor::Cpu(Arc::new(cpu::Executor::new(network)))
+        let device = network.stem.bias.device();
+        let executor = if cube::is_adapter(&device) {
+            let precision = if half_is_there(&device) { precision } else { Precision::Single };
+            Executor::Cube(Arc::new(cube::Executor::new(network, precision)))
         } else {
-            Executor::Tensors(Arc::new(network.map(direct::Convolution::new)))
+            Executor::Cpu(Arc::new(cpu::Executor::new(network)))
         };
         Self { executor, channels }
     }
@@ -54,7 +57,12 @@ impl FoldedResNet {
         }
         match &self.executor {
             Executor::Cpu(executor) => executor.forward(input),
-            Executor::Tensors(network) => direct::forward(network, input),
+            Executor::Cube(executor) => executor.forward(input),
         }
     }
+}
+
+/// Whether a device is a graphics adapter that calculates with 16-bit floats.
+pub fn half_is_there(device: &Device) -> bool {
+    cube::is_adapter(device) && device.supports_dtype(DType::F16)
 }

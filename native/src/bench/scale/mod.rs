@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use magnet_core::ExpressionModel;
+use magnet_core::weights::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::forward::{Features, predict_blocks};
@@ -146,7 +147,7 @@ pub(super) fn part(args: &BenchArgs, folder: &Path, console: &Console) -> Result
         BenchKind::Graph => graph(&config, bins, repeats)?,
         BenchKind::Forward | BenchKind::Slide => {
             let chosen = device::choose(args.device.device, console)?;
-            let model = model::open(folder, &chosen.device)?;
+            let model = model::open(folder, &chosen.device, Precision::Single)?;
             let measure = |bins: usize, repeats: Repeats| match kind {
                 BenchKind::Forward => {
                     let layout = Tissue::new(bins, &config.model).layout(&config.model)?;

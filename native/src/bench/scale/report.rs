@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use magnet_core::weights::Precision;
 use serde::Serialize;
 
-use super::super::report::{PRECISION, rounded};
+use super::super::report::{precision_name, rounded};
 use super::super::timing::median;
 use super::Part;
 use crate::cli::BenchKind;
@@ -92,7 +93,7 @@ impl ScaleReport {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             device,
-            precision: PRECISION,
+            precision: precision_name(Precision::Single),
             threads: rayon::current_num_threads(),
             preset: preset.to_owned(),
             linear_within: LINEAR_WITHIN,
