@@ -207,7 +207,7 @@ impl Model {
     /// The model as prediction runs it: the same values sooner, with batch norm folded into the convolutions of its
     /// ResNet. It learns nothing any more, and what its patch encoder's weights are changed to later does not show.
     ///
-    /// `precision` is that of the ResNet's maps and weights on a graphics adapter that [has it](half_is_there); anywhere
+    /// `precision` is that of the ResNet's maps and weights on a graphics adapter that [has it](super::half_is_there); anywhere
     /// else they are f32.
     pub fn for_inference(self, precision: Precision) -> Self {
         match self {
