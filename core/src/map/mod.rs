@@ -23,6 +23,7 @@ use crate::coordinates::{SlidePx, SlideUm};
 use crate::expression::RowSource;
 use crate::heatmap::{ColorMap, PREDICTED_NOTE, ValueRange};
 use crate::level::Level;
+use crate::weights::Precision;
 
 /// Part of the values that the colours leave out at either end, so that a few bins do not flatten the map.
 const CLIPPED: f64 = 0.01;
@@ -59,6 +60,8 @@ pub struct PredictedMap<'a> {
     pub values: &'a dyn RowSource,
     /// Whether the run reached its end.
     pub complete: bool,
+    /// What the patch encoder calculated with.
+    pub precision: Precision,
 }
 
 /// A region of a slide that was predicted alone, from a file that is too large to be read, or hashed, as a whole.
@@ -123,6 +126,9 @@ impl PredictedMap<'_> {
             ("level", Annotation::Text(self.level.to_string())),
             ("um_per_px", Annotation::Number(self.um_per_px)),
         ];
+        if self.precision == Precision::Half {
+            fields.push(("encoder_precision", Annotation::Text("16 bits".into())));
+        }
         let Some(region) = &self.region else {
             fields.push(("image_sha256", digest));
             return fields;

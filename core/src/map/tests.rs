@@ -11,7 +11,7 @@ use crate::level::{LevelGeometry, PerLevel};
 use crate::metrics::LevelScores;
 use crate::model::MagNetConfig;
 use crate::slide::{DecodeLimits, SlideImage, decode};
-use crate::weights::Weights;
+use crate::weights::{Precision, Weights};
 
 const UM_PER_PX: f64 = 0.5;
 
@@ -93,6 +93,7 @@ impl Owned {
             centers_px: &self.centers_px,
             values: &self.values,
             complete: false,
+            precision: Precision::Half,
         }
     }
 }
@@ -274,10 +275,13 @@ fn provenance_names_model_image_and_extent() {
         ("complete", json!(false)),
         ("rows", json!(3)),
         ("rows_predicted", json!(2)),
+        ("encoder_precision", json!("16 bits")),
     ] {
         assert_eq!(found[key], expected, "{key}");
     }
-    assert_eq!(found.as_object().unwrap().len(), 15);
+    assert_eq!(found.as_object().unwrap().len(), 16);
+    let single = PredictedMap { precision: Precision::Single, ..owned.map() }.provenance().unwrap();
+    assert_eq!(single.get("encoder_precision"), None);
 }
 
 /// RGBA of a PNG file.

@@ -207,8 +207,8 @@ impl Model {
     /// The model as prediction runs it: the same values sooner, with batch norm folded into the convolutions of its
     /// ResNet. It learns nothing any more, and what its patch encoder's weights are changed to later does not show.
     ///
-    /// `precision` is that of the ResNet's maps and weights on a graphics adapter that [has it](super::half_is_there); anywhere
-    /// else they are f32.
+    /// `precision` is that of the ResNet's maps and weights on a graphics adapter that
+    /// [has it](super::half_is_there); anywhere else they are f32.
     pub fn for_inference(self, precision: Precision) -> Self {
         match self {
             Model::Figure2(model) => Model::Figure2(model.for_inference(precision)),

@@ -1,6 +1,7 @@
 //! What the tests of the model share: known weights, tables, and finite differences.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -10,8 +11,15 @@ use crate::batch::NeighborIndices;
 
 /// A graphics adapter, a software one at the least; where a machine has none, the test says that it is skipped.
 pub(crate) fn adapter() -> Option<Device> {
-    let adapter = Device::wgpu_options().init();
-    adapter.inspect_err(|error| eprintln!("SKIPPED: no graphics adapter ({error:?})")).ok()
+    // Opened a second time it would be an error.
+    static ADAPTER: OnceLock<Option<Device>> = OnceLock::new();
+    let open =
+        || Device::wgpu_options().init().map_err(|error| eprintln!("no graphics adapter: {error:?}")).ok();
+    let adapter = ADAPTER.get_or_init(open).clone();
+    if adapter.is_none() {
+        eprintln!("SKIPPED: this test needs a graphics adapter");
+    }
+    adapter
 }
 
 /// The module with `value(name, flat index)` in every tensor.

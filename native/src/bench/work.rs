@@ -193,7 +193,8 @@ pub(super) fn mixing(config: &MagNetConfig, nodes: PerLevel<usize>, core: PerLev
     cross.sum::<Cost>() + after.sum()
 }
 
-/// Bytes of a value of the patch encoder's weights.
+/// Bytes of a value of the patch encoder's weights; those of its last linear map are 32-bit in either case, so that the
+/// floor of the other is a little low.
 fn encoder_value(precision: Precision) -> u64 {
     match precision {
         Precision::Single => VALUE,

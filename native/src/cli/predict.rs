@@ -59,7 +59,8 @@ pub struct PredictArgs {
     /// Replace the output folder and an unfinished run if they are there
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
-    /// Calculate the patch encoder's maps with 16-bit floats and 32-bit sums, on a graphics adapter that has them
+    /// Let a ResNet patch encoder calculate with 16-bit maps and weights and 32-bit sums, on a graphics adapter that has
+    /// 16-bit floats; what grows past 65,504 in it is lost
     #[arg(long)]
     pub half: bool,
     /// Where to compute

@@ -8,8 +8,8 @@ use magnet_core::layout::SlideLayout;
 use magnet_core::model::{
     CrossLevelConfig, DepthConfig, GraphConfig, MagNet, MagNetConfig, PatchEncoderConfig, ResNetDepth,
 };
-use magnet_core::weights::Weights;
-use magnet_core::{Level, LevelGeometry, PerLevel};
+use magnet_core::weights::{Precision, Weights};
+use magnet_core::{ExpressionModel, Level, LevelGeometry, Model, PerLevel};
 
 /// Bins per side of the made-up tissue. Every bin has a spot tile and a region tile of its own: a driver compiles a
 /// kernel for each shape, which takes a software adapter seconds, so all levels have the same shapes.
@@ -154,12 +154,13 @@ pub struct Forward {
     pub difference: f64,
 }
 
-/// Runs the model on `device`.
+/// Runs the model on `device` as a prediction does.
 ///
 /// # Errors
 /// If the model cannot be built, or the device fails.
 pub fn run(device: &Device) -> anyhow::Result<Forward> {
-    let output = model(device)?.forward(&batch(device)?)?;
+    let model = Model::Figure2(model(device)?).for_inference(Precision::Single);
+    let output = model.forward(&batch(device)?)?;
     let values = PerLevel::try_from_fn(|level| {
         let data = output.get(level).clone().try_into_vec_as::<f32>();
         data.map_err(|error| anyhow::anyhow!("{level} predictions: {error}"))

@@ -10,6 +10,7 @@ use magnet_core::anndata::{Annotation, annotate};
 use magnet_core::map::PredictedMap;
 use magnet_core::metrics::Evaluation;
 use magnet_core::predict::{Places, centers_px};
+use magnet_core::weights::Precision;
 
 use super::{EvaluatedSlide, Scores};
 use crate::deflate::AllThreads;
@@ -92,6 +93,7 @@ fn write_anndata(path: &Path, model: &ModelFile, slide: &EvaluatedSlide, level: 
         centers_px: &centers_px(layout, level, slide.um_per_px),
         values: prediction.values.get(level),
         complete: prediction.complete,
+        precision: Precision::Single,
     };
     let mut data = map.anndata(&images.each_ref().map(|(name, image)| (*name, image)))?;
     data.layers.insert("measured".into(), measured.get(level));

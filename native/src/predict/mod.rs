@@ -63,7 +63,8 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
         return Err(InputError::in_file(&partial, "output", expected, "one").into());
     }
     let chosen = device::choose(args.device.device, console)?;
-    let model = ModelFile::load(&args.model, &chosen.device, chosen.precision(args.half)?)?;
+    let precision = chosen.precision(args.half)?;
+    let model = ModelFile::load(&args.model, &chosen.device, precision)?;
     model.check_level(level)?;
     let genes = if args.genes.is_empty() {
         model.best_genes(level, DEFAULT_MAPS)
@@ -121,6 +122,7 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
         centers_px: &centers_px(&layout, level, slide.um_per_px),
         values: &predicted.rows,
         complete: predicted.faults.count(level) == 0,
+        precision,
     };
     let channels = if args.genes.is_empty() { &[] } else { genes.as_slice() };
     let wanted = write::Wanted { formats: &args.formats, genes: &genes, channels };

@@ -8,6 +8,7 @@ use magnet_core::hdf5::InTurn;
 use magnet_core::heatmap::{ColorMap, ValueRange};
 use magnet_core::map::{HIRES_SIDE_PX, LOWRES_SIDE_PX, MapStyle, PredictedMap, SlideRegion, gene_file_name};
 use magnet_core::slide::PatchReader;
+use magnet_core::weights::Precision;
 
 use super::error::EngineError;
 use super::image::OpenImage;
@@ -78,6 +79,7 @@ pub(super) fn export(
         centers_px: run.ground.centers_px.get(level),
         values: prediction.values.get(level),
         complete: prediction.complete,
+        precision: Precision::Single,
     };
     let stem = image.file_stem();
     let whole = |extension: &str| format!("{stem}_{level}.{extension}");

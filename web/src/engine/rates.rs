@@ -21,8 +21,8 @@ const MANY_BINS: usize = 128;
 const SAMPLE_S: f64 = 0.7;
 /// Most pixels of patches that pass an encoder together, whatever the device.
 const MAX_CHUNK_PIXELS: usize = 1_000_000;
-/// Bytes of the largest buffer that an encoder needs for each pixel of its patches, rounded up: a ResNet's first
-/// convolution as a matrix has 147 columns of 4 bytes at a quarter of the pixels.
+/// Bytes of the largest buffer that an encoder may need for each pixel of its patches: a ResNet's first map has 64
+/// channels of 4 bytes at a quarter of the pixels, and it may be four times as wide.
 const BUFFER_BYTES_PER_PIXEL: u64 = 256;
 /// Time of a step that keeps the CPU's worker able to answer, in seconds.
 const CPU_STEP_S: f64 = 0.08;

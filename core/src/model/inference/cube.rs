@@ -12,7 +12,7 @@ use crate::weights::Precision;
 
 /// The network on its adapter.
 #[derive(Debug)]
-pub(in crate::model) struct Executor {
+pub(super) struct Executor {
     network: Network<Convolution>,
     device: Device,
     precision: Precision,
@@ -30,12 +30,12 @@ struct Convolution {
 }
 
 /// Whether CubeCL's kernels run on a device.
-pub(in crate::model) fn is_adapter(device: &Device) -> bool {
+pub(super) fn is_adapter(device: &Device) -> bool {
     Tensor::<1>::zeros([1], device).without_autodiff().try_into_primitive::<CubeBackend>().is_ok()
 }
 
 impl Executor {
-    /// Readies a network for an [adapter](is_adapter), with maps and weights of such values.
+    /// Readies a network that an [adapter](is_adapter) holds, with maps and weights of that precision.
     pub fn new(network: Network<Folded>, precision: Precision) -> Self {
         let device = network.stem.bias.device();
         Self { network: network.map(|folded| Convolution::new(folded, precision)), device, precision }
@@ -113,7 +113,7 @@ fn dtype(precision: Precision) -> DType {
     }
 }
 
-/// The values of a tensor on an adapter, in the order of its axes in memory.
+/// The values of a tensor on an adapter, laid out in the order of its axes.
 fn primitive<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
     let sizes = tensor.dims();
     // Through one axis, or the order in memory would stay what it was.
@@ -126,4 +126,48 @@ fn primitive<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
 
 fn tensor(primitive: CubeTensor) -> Tensor<4> {
     Tensor::from_primitive::<CubeBackend>(primitive)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::module::conv2d;
+    use burn::tensor::ops::ConvOptions;
+
+    use super::*;
+    use crate::model::testing::{adapter, assert_close, noise};
+
+    fn noisy(name: &str, sizes: [usize; 4]) -> Tensor<4> {
+        noise(name, [1, sizes.iter().product()], &Device::flex()).reshape(sizes)
+    }
+
+    #[test]
+    fn one_convolution_agrees_with_burns_whatever_its_sizes() {
+        let Some(adapter) = adapter() else { return };
+        for (images, height, width, channels_in, channels_out, side, stride) in [
+            (1, 1, 1, 1, 1, 1, 1),
+            (1, 1, 1, 4, 8, 3, 1),
+            (1, 7, 7, 8, 4, 1, 1),
+            (2, 7, 5, 8, 12, 1, 2),
+            (3, 5, 6, 10, 13, 3, 2),
+            (1, 6, 5, 4, 10, 3, 1),
+            (2, 15, 14, 3, 16, 7, 2),
+            (5, 3, 3, 16, 16, 3, 1),
+        ] {
+            let input = noisy("input", [images, channels_in, height, width]);
+            let weight = noisy("weight", [channels_out, channels_in, side, side]);
+            let bias = noisy("bias", [1, 1, 1, channels_out]).reshape([channels_out]);
+            let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], 1);
+            let plain = conv2d(input.clone(), weight.clone(), Some(bias.clone()), options);
+            let shortcut = noisy("shortcut", plain.dims());
+            let there = |map: &Tensor<4>| primitive(map.clone().permute([0, 2, 3, 1]).to_device(&adapter));
+            let folded =
+                Folded { weight: weight.to_device(&adapter), bias: bias.to_device(&adapter), stride };
+            let convolution = Convolution::new(folded, Precision::Single);
+            let back = |map| tensor(map).permute([0, 3, 1, 2]).to_device(&Device::flex());
+            let found = back(convolution.forward(&there(&input), None, false));
+            assert_close(&found, &plain, 1e-5);
+            let found = back(convolution.forward(&there(&input), Some(&there(&shortcut)), true));
+            assert_close(&found, &(plain + shortcut).clamp_min(0.0), 1e-5);
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! A thread makes [`PIXELS`] pixels of one vector of output channels. It keeps their sums in registers, so that each
 //! vector of weights that it reads serves all of them, and writes them once. Values may be f32 or f16; sums are f32.
 //
-// The macros of CubeCL write functions for every parameter of a kernel.
+// CubeCL's macros write functions with a parameter for each of the kernel's.
 #![allow(clippy::too_many_arguments)]
 
 use burn_wgpu::CubeTensor;
@@ -18,8 +18,6 @@ use crate::weights::Precision;
 const PIXELS: usize = 8;
 /// The longest vector that an adapter reads at once, of f32.
 const LANES: usize = 4;
-/// The largest finite value of f16.
-const LARGEST_HALF: f32 = 65504.0;
 
 /// How a convolution's window moves, and what becomes of its sums.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +87,7 @@ fn convolve<E: Float, I: Size, O: Size>(
     #[comptime] side: usize,
     #[comptime] stride: usize,
     #[comptime] relu: bool,
-    #[define(E)] element: ElemType,
+    #[define(E)] _element: ElemType,
 ) {
     let lanes = input.vector_size();
     let depth = input.shape(3) / lanes;
@@ -164,9 +162,6 @@ fn convolve<E: Float, I: Size, O: Size>(
             }
             if relu {
                 sum = max(sum, Vector::new(0.0f32));
-            }
-            if comptime!(element.size() < 4) {
-                sum = clamp(sum, Vector::new(-LARGEST_HALF), Vector::new(LARGEST_HALF));
             }
             output[place] = Vector::cast_from(sum);
         }

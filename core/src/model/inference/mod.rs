@@ -38,7 +38,10 @@ impl FoldedResNet {
         let channels = last.unwrap_or(&network.stem).bias.dims()[0];
         let device = network.stem.bias.device();
         let executor = if cube::is_adapter(&device) {
-            let precision = if half_is_there(&device) { precision } else { Precision::Single };
+            let precision = match precision {
+                Precision::Half if half_is_there(&device) => Precision::Half,
+                _ => Precision::Single,
+            };
             Executor::Cube(Arc::new(cube::Executor::new(network, precision)))
         } else {
             Executor::Cpu(Arc::new(cpu::Executor::new(network)))

@@ -10,7 +10,7 @@ use magnet_core::expression::{GeneStatistics, Normalization, RowSource};
 use magnet_core::level::{LevelGeometry, PerLevel};
 use magnet_core::map::PredictedMap;
 use magnet_core::slide::SlideImage;
-use magnet_core::weights::Weights;
+use magnet_core::weights::{Precision, Weights};
 use magnet_core::{GenePanel, Level, MagNetConfig};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
@@ -109,6 +109,7 @@ impl Owned {
             centers_px: &self.centers_px,
             values: &self.values,
             complete: false,
+            precision: Precision::Single,
         }
     }
 
