@@ -1,8 +1,6 @@
 //! Images as the kernels read and write them.
 
-#[cfg(not(target_family = "wasm"))]
-use std::ops::Range;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 /// Channels that change places together: a cache line of them.
 const LINE: usize = 16;
@@ -152,9 +150,8 @@ impl<V> Map<V> {
     }
 
     /// The values of a row of an image without its margin.
-    #[cfg(not(target_family = "wasm"))]
-    pub fn row_inside(&self, y: usize) -> Range<usize> {
-        let first = self.place(0, y + self.margin, self.margin);
+    pub fn row_inside(&self, image: usize, y: usize) -> Range<usize> {
+        let first = self.place(image, y + self.margin, self.margin);
         first..first + self.width * self.channels
     }
 

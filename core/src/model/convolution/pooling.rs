@@ -1,33 +1,28 @@
 //! Max pooling of 3×3 with stride 2 over maps without negative values, whose margin of zeros of one pixel therefore
 //! never wins.
 
-use super::{Map, output_side};
+use super::{Band, Map, output_side};
 
 /// `[N,h,w,C]` of the pooled map.
 pub(in crate::model) fn pooled_sizes<V>(input: &Map<V>) -> [usize; 4] {
     [input.images, output_side(input.height, 2), output_side(input.width, 2), input.channels]
 }
 
-/// Pools a map with a margin of one pixel into one of [`pooled_sizes`].
-pub(in crate::model) fn max_pool(input: Map<&[f32]>, out: Map<&mut [f32]>) {
-    let (channels, margin) = (input.channels, out.margin);
-    let sizes = out.with(());
-    for image in 0..out.images {
-        for y in 0..out.height {
-            for x in 0..out.width {
-                let to = sizes.place(image, y + margin, x + margin);
-                let largest = &mut out.values[to..to + channels];
-                for row in 0..3 {
-                    let from = input.place(image, 2 * y + row, 2 * x);
-                    for (column, values) in
-                        input.values[from..from + 3 * channels].chunks_exact(channels).enumerate()
-                    {
-                        if row + column == 0 {
-                            largest.copy_from_slice(values);
-                        } else {
-                            for (largest, value) in largest.iter_mut().zip(values) {
-                                *largest = if value > largest { *value } else { *largest };
-                            }
+/// Pools a map with a margin of one pixel: a band of a map of [`pooled_sizes`].
+pub(in crate::model) fn max_pool(input: Map<&[f32]>, band: &Band, out: &mut [f32]) {
+    let channels = input.channels;
+    for (image, y, inside) in band.rows_inside() {
+        for (x, largest) in out[inside].chunks_exact_mut(channels).enumerate() {
+            for row in 0..3 {
+                let from = input.place(image, 2 * y + row, 2 * x);
+                for (column, values) in
+                    input.values[from..from + 3 * channels].chunks_exact(channels).enumerate()
+                {
+                    if row + column == 0 {
+                        largest.copy_from_slice(values);
+                    } else {
+                        for (largest, value) in largest.iter_mut().zip(values) {
+                            *largest = if value > largest { *value } else { *largest };
                         }
                     }
                 }

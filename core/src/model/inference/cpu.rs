@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::network::{Block, Folded, Network};
-use crate::model::convolution::{Convolution, Finish, Map, max_pool, pooled_sizes};
+use crate::model::convolution::{Band, Convolution, Finish, Map, max_pool, pooled_sizes};
 
 /// Pixels of the images that go through the network together, about: 4 of 112 px.
 const GROUP_PIXELS: usize = 4 * 112 * 112;
@@ -83,7 +83,8 @@ impl Executor {
         let stem = self.network.stem.forward(input.view(), finish, scratch.take());
         scratch.give(input);
         let mut pooled = Map::over(scratch.take(), pooled_sizes(&stem), self.margin);
-        max_pool(stem.view(), pooled.view_mut());
+        let band = Band::whole(&pooled);
+        max_pool(stem.view(), &band, pooled.view_mut().values);
         scratch.give(stem);
         self.network.blocks.iter().fold(pooled, |map, block| self.block(scratch, block, map))
     }

@@ -5,10 +5,7 @@ use fearless_simd::{Level as Instructions, dispatch};
 use rayon::prelude::*;
 
 use super::{tensor, values};
-use crate::model::convolution::{Convolution, Finish, Loan, Map, Memory, weight_gradient};
-
-/// Pixels of small maps that go through a convolution together, so that its tiles are full.
-const PIXELS: usize = 256;
+use crate::model::convolution::{Band, Convolution, Finish, Loan, Map, Memory, weight_gradient};
 
 /// What a layer learns, as it is now.
 pub(super) struct Parameters {
@@ -40,9 +37,16 @@ pub(super) struct Layer {
     inverse_sd: Vec<f32>,
 }
 
-/// For one image, of each channel: the sum of a gradient over its pixels, and that of the gradient times the distance
+/// For one band, of each channel: the sum of a gradient over its pixels, and that of the gradient times the distance
 /// from the mean. `[2·C]`
-pub(super) struct ImageSums(Vec<f32>);
+pub(super) struct BandSums(Vec<f32>);
+
+/// Of each channel of a band: the mean, and the sum of the squared distances from it.
+struct Moments {
+    pixels: usize,
+    mean: Vec<f32>,
+    squares: Vec<f32>,
+}
 
 /// What the convolution of a layer gets back.
 pub(super) struct LayerGradient {
@@ -67,9 +71,10 @@ impl Layer {
         let channels_out = parameters.weight.layout().shape()[0];
         let bias = vec![0.0; channels_out];
         let convolution = Convolution::new(values(&parameters.weight), bias, channels_in, kernel, stride);
-        let channels = |image: &mut [f32]| moments(image, channels_out);
-        let (raw, images) = convolved(&convolution, input, (None, 0), memory, |_, image| channels(image));
-        let (mean, variance) = joined(&images, raw.height * raw.width);
+        let raw = memory.map(convolution.output_sizes(&input), 0);
+        let (raw, bands) =
+            convolved(&convolution, input, None, raw, |_, band| Moments::of(band, channels_out));
+        let (mean, variance) = joined(&bands);
         let inverse_sd = variance.iter().map(|&value| (f64::from(value) + epsilon).sqrt().recip() as f32);
         Self {
             weight: parameters.weight.clone(),
@@ -94,50 +99,39 @@ impl Layer {
         let shift: Vec<f32> = shift.collect();
         let Map { images, height, width, channels, .. } = self.raw;
         let mut out = self.memory.map([images, height, width, channels], margin);
-        let sizes = out.with(());
+        let (sizes, raw) = (out.with(()), self.raw.view());
         let instructions = Instructions::new();
-        let raws = self.raw.view().values.par_chunks_exact(self.raw.image().max(1));
-        let outs = out.values.par_chunks_exact_mut(sizes.image().max(1));
-        outs.zip(raws).enumerate().for_each(|(image, (out, raw))| {
-            for y in 0..height {
-                let inside = sizes.row_inside(y);
-                let shortcut = shortcut.map(|shortcut| &shortcut[image * sizes.image()..][inside.clone()]);
-                let (out, raw) = (&mut out[inside], &raw[self.raw.row_inside(y)]);
+        out.view_mut().cut(1).into_par_iter().for_each(|(band, out)| {
+            for (image, y, inside) in band.rows_inside() {
+                let shortcut = shortcut.map(|shortcut| &shortcut[sizes.row_inside(image, y)]);
+                let (out, raw) = (&mut out[inside], &raw.values[raw.row_inside(image, y)]);
                 dispatch!(instructions, _simd => normalize(out, raw, shortcut, (&scale, &shift), relu));
             }
         });
         out
     }
 
-    /// Takes a gradient of the layer's output to where the norm can be gone back through, image by image: clears it
+    /// Takes a gradient of the layer's output to where the norm can be gone back through, band by band: clears it
     /// where ReLU was closed, if `gate` is what came out of ReLU, and sums it up.
-    pub fn gate(&self, gradient: &mut Map<Loan>, gate: Option<Map<&[f32]>>) -> Vec<ImageSums> {
-        let sizes = gradient.with(());
-        let images = gradient.view_mut().values.par_chunks_exact_mut(sizes.image().max(1));
-        images.enumerate().map(|(image, values)| self.gate_image(image, values, &sizes, gate)).collect()
+    pub fn gate(&self, gradient: &mut Map<Loan>, gate: Option<Map<&[f32]>>) -> Vec<BandSums> {
+        let bands = gradient.view_mut().cut(1).into_par_iter();
+        bands.map(|(band, values)| self.gate_band(&band, values, gate)).collect()
     }
 
-    /// [`gate`](Self::gate) for one image of a gradient with such sizes.
-    fn gate_image(
-        &self,
-        image: usize,
-        gradient: &mut [f32],
-        sizes: &Map<()>,
-        gate: Option<Map<&[f32]>>,
-    ) -> ImageSums {
+    /// [`gate`](Self::gate) for one band.
+    fn gate_band(&self, band: &Band, gradient: &mut [f32], gate: Option<Map<&[f32]>>) -> BandSums {
         let mut sums = vec![0.0; 2 * self.raw.channels];
-        let raw = &self.raw.values[image * self.raw.image()..];
-        for y in 0..self.raw.height {
-            let gate = gate.map(|gate| &gate.values[image * gate.image()..][gate.row_inside(y)]);
-            let (gradient, raw) = (&mut gradient[sizes.row_inside(y)], &raw[self.raw.row_inside(y)]);
+        for (image, y, inside) in band.rows_inside() {
+            let gate = gate.map(|gate| &gate.values[gate.row_inside(image, y)]);
+            let (gradient, raw) = (&mut gradient[inside], &self.raw.values[self.raw.row_inside(image, y)]);
             dispatch!(Instructions::new(), _simd => gate_and_sum(gradient, gate, raw, &self.mean, &mut sums));
         }
-        ImageSums(sums)
+        BandSums(sums)
     }
 
     /// Takes a gradient of the layer's output that went through [`gate`](Self::gate) back through the norm.
-    pub fn through_norm(&self, gradient: &Map<Loan>, sums: &[ImageSums]) -> LayerGradient {
-        // In the order of the images, whichever thread took them: it comes out the same on any machine.
+    pub fn through_norm(&self, gradient: &Map<Loan>, sums: &[BandSums]) -> LayerGradient {
+        // In the order of the bands, whichever thread took them: it comes out the same on any machine.
         let sum = |at: usize| sums.iter().map(|sums| f64::from(sums.0[at])).sum::<f64>();
         let Map { images, height, width, channels, .. } = self.raw;
         let pixels = (images * height * width) as f64;
@@ -159,19 +153,15 @@ impl Layer {
 
     /// The gradient of what the convolution gave, from that of the norm's output.
     fn combined(&self, gradient: Map<&[f32]>, factors: (&[f32], &[f32], &[f32])) -> Map<Loan> {
-        // What goes on through the transposed convolution needs its margin.
-        let margin = if self.stride == 1 { self.kernel / 2 } else { 0 };
         let Map { images, height, width, channels, .. } = self.raw;
-        let mut out = self.memory.map([images, height, width, channels], margin);
-        let (sizes, raw_sizes, to) = (gradient.with(()), self.raw.with(()), out.with(()));
+        // What goes on through the transposed convolution needs its margin.
+        let mut out = self.memory.map([images, height, width, channels], self.kernel / 2);
+        let raw = self.raw.view();
         let instructions = Instructions::new();
-        let raws = self.raw.view().values.par_chunks_exact(self.raw.image().max(1));
-        let terms = gradient.values.par_chunks_exact(sizes.image().max(1)).zip(raws);
-        let outs = out.values.par_chunks_exact_mut(to.image().max(1));
-        outs.zip(terms).for_each(|(out, (gradient, raw))| {
-            for y in 0..height {
-                let (gradient, raw) = (&gradient[sizes.row_inside(y)], &raw[raw_sizes.row_inside(y)]);
-                let out = &mut out[to.row_inside(y)];
+        out.view_mut().cut(1).into_par_iter().for_each(|(band, out)| {
+            for (image, y, inside) in band.rows_inside() {
+                let gradient = &gradient.values[gradient.row_inside(image, y)];
+                let (out, raw) = (&mut out[inside], &raw.values[raw.row_inside(image, y)]);
                 dispatch!(instructions, _simd => combine(out, gradient, raw, factors));
             }
         });
@@ -189,7 +179,7 @@ impl Layer {
 
     /// The gradient of the layer's input, a map like `input`; the values of another such map are added.
     pub fn input_gradient<V>(&self, input: &Map<V>, gradient: Map<Loan>, add: Option<&[f32]>) -> Map<Loan> {
-        self.gradient_before(input, gradient, add, |_, _, _| ()).0
+        self.gradient_before(input, gradient, add, |_, _| ()).0
     }
 
     /// The gradient of the output of the layer before, which is this one's input after ReLU, [gated](Self::gate).
@@ -198,112 +188,75 @@ impl Layer {
         before: &Layer,
         input: Map<&[f32]>,
         gradient: Map<Loan>,
-    ) -> (Map<Loan>, Vec<ImageSums>) {
+    ) -> (Map<Loan>, Vec<BandSums>) {
         let sizes = Map { margin: 0, ..input };
-        self.gradient_before(&sizes, gradient, None, |image, values, sizes| {
-            before.gate_image(image, values, sizes, Some(input))
+        self.gradient_before(&sizes, gradient, None, |band, values| {
+            before.gate_band(band, values, Some(input))
         })
     }
 
-    /// The gradient of the input, with `finish` done to each image of it while it is in the cache.
+    /// The gradient of the input, with `finish` done to each band of it while it is in the cache.
     fn gradient_before<V, T: Send>(
         &self,
         input: &Map<V>,
         gradient: Map<Loan>,
         add: Option<&[f32]>,
-        finish: impl Fn(usize, &mut [f32], &Map<()>) -> T + Sync,
+        finish: impl Fn(&Band, &mut [f32]) -> T + Sync,
     ) -> (Map<Loan>, Vec<T>) {
-        let back =
-            Convolution::transposed(values(&self.weight), self.channels_in, gradient.channels, self.kernel);
-        let sizes = Map { channels: self.channels_in, ..input.with(()) };
-        let finish = |image: usize, values: &mut [f32]| finish(image, values, &sizes);
-        let apart = |gradient: &Map<Loan>, margin: usize| {
-            let sizes = [input.images, input.height, input.width, gradient.channels];
-            let mut out = self.memory.zeros(sizes, margin);
-            add_apart(&mut out, gradient, self.stride);
-            out
-        };
-        if self.stride == 1 {
-            return convolved(&back, gradient.view(), (add, input.margin), &self.memory, finish);
-        }
-        if self.kernel > 1 || add.is_some() {
-            let wide = apart(&gradient, back.margin());
-            return convolved(&back, wide.view(), (add, input.margin), &self.memory, finish);
-        }
-        // A window of one pixel leaves zeros where they are.
-        let (narrow, _) = convolved(&back, gradient.view(), (None, 0), &self.memory, |_, _| ());
-        let mut out = apart(&narrow, input.margin);
-        let images = out.view_mut().values.par_chunks_exact_mut(sizes.image().max(1)).enumerate();
-        let finished = images.map(|(image, values)| finish(image, values)).collect();
-        (out, finished)
+        let (weight, channels) = (values(&self.weight), [self.channels_in, gradient.channels]);
+        let back = Convolution::transposed(weight, channels, self.kernel, self.stride);
+        let out = self.memory.map([input.images, input.height, input.width, self.channels_in], input.margin);
+        convolved(&back, gradient.view(), add, out, finish)
     }
 }
 
-/// A convolution of many images; the values of a map like the output are added, whose margin is given too. `finish` sees
-/// each image of it while it is in the cache.
+/// A convolution of many images into `out`; the values of a map like it are added. `finish` sees each band of it while
+/// it is in the cache.
 fn convolved<T: Send>(
     convolution: &Convolution,
     input: Map<&[f32]>,
-    (add, margin): (Option<&[f32]>, usize),
-    memory: &Memory,
-    finish: impl Fn(usize, &mut [f32]) -> T + Sync,
+    add: Option<&[f32]>,
+    mut out: Map<Loan>,
+    finish: impl Fn(&Band, &mut [f32]) -> T + Sync,
 ) -> (Map<Loan>, Vec<T>) {
-    let mut out = memory.map(convolution.output_sizes(&input), margin);
-    let sizes = out.with(());
-    let (threads, pixels) = (rayon::current_num_threads().max(1), (sizes.height * sizes.width).max(1));
-    let group = (PIXELS / pixels).min(sizes.images.div_ceil(threads)).max(1);
-    let (from, to) = (input.image().max(1), sizes.image().max(1));
-    let groups = out.view_mut().values.par_chunks_mut(group * to).zip(input.values.par_chunks(group * from));
-    let finished = groups.enumerate().map(|(index, (out, own))| {
-        let shortcut = add.map(|add| &add[index * group * to..][..out.len()]);
-        let images = out.len() / to;
-        let how = Finish { shortcut, relu: false, margin };
-        convolution.write(Map { images, ..input.with(own) }, how, Map { images, ..sizes.with(&mut *out) });
-        let images = out.chunks_exact_mut(to).enumerate();
-        images.map(|(image, values)| finish(index * group + image, values)).collect::<Vec<T>>()
+    // Small images together, so that tiles are full, and every thread has some.
+    let together = out.images_of_a_band(out.images.div_ceil(rayon::current_num_threads().max(1)));
+    let margin = out.margin;
+    let bands = out.view_mut().cut(together).into_par_iter();
+    let finished = bands.map(|(band, out)| {
+        let shortcut = add.map(|add| &add[band.values()]);
+        convolution.write(input, Finish { shortcut, relu: false, margin }, &band, out);
+        band.by_image(out).map(|(band, values)| finish(&band, values)).collect::<Vec<T>>()
     });
     let finished: Vec<Vec<T>> = finished.collect();
     (out, finished.into_iter().flatten().collect())
 }
 
-/// Adds a map to the pixels of `onto` that lie `stride` apart.
-fn add_apart(onto: &mut Map<Loan>, map: &Map<Loan>, stride: usize) {
-    let sizes = onto.with(());
-    let images = map.view().values.par_chunks_exact(map.image().max(1));
-    onto.view_mut().values.par_chunks_exact_mut(sizes.image().max(1)).zip(images).for_each(
-        |(onto, image)| {
-            for y in 0..map.height {
-                for (x, pixel) in image[map.row_inside(y)].chunks_exact(map.channels).enumerate() {
-                    let place = sizes.place(0, y * stride + sizes.margin, x * stride + sizes.margin);
-                    let onto = &mut onto[place..place + map.channels];
-                    onto.iter_mut().zip(pixel).for_each(|(onto, value)| *onto += value);
-                }
-            }
-        },
-    );
+impl Moments {
+    /// Of a band of a map without margin.
+    fn of(band: &[f32], channels: usize) -> Self {
+        let (mut mean, mut squares) = (vec![0.0; channels], vec![0.0; channels]);
+        let pixels = band.len() / channels.max(1);
+        dispatch!(Instructions::new(), _simd => add_pixels(band, &mut mean));
+        mean.iter_mut().for_each(|mean| *mean /= pixels as f32);
+        dispatch!(Instructions::new(), _simd => add_squares(band, &mean, &mut squares));
+        Self { pixels, mean, squares }
+    }
 }
 
-/// Of each channel of an image without margin: the mean, and the sum of the squared distances from it.
-fn moments(image: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
-    let (mut mean, mut squares) = (vec![0.0; channels], vec![0.0; channels]);
-    let pixels = (image.len() / channels.max(1)) as f32;
-    dispatch!(Instructions::new(), _simd => add_pixels(image, &mut mean));
-    mean.iter_mut().for_each(|mean| *mean /= pixels);
-    dispatch!(Instructions::new(), _simd => add_squares(image, &mean, &mut squares));
-    (mean, squares)
-}
-
-/// Mean and biased variance of each channel, from the moments of images of so many pixels.
-fn joined(images: &[(Vec<f32>, Vec<f32>)], pixels: usize) -> (Vec<f32>, Vec<f32>) {
-    let count = images.len().max(1) as f64;
+/// Mean and biased variance of each channel, from the moments of bands.
+fn joined(bands: &[Moments]) -> (Vec<f32>, Vec<f32>) {
+    let pixels = bands.iter().map(|band| band.pixels).sum::<usize>().max(1) as f64;
     let of_channel = |channel: usize| {
-        let mean = images.iter().map(|(mean, _)| f64::from(mean[channel])).sum::<f64>() / count;
-        let spread = |(own, squares): &(Vec<f32>, Vec<f32>)| {
-            f64::from(squares[channel]) / pixels as f64 + (f64::from(own[channel]) - mean).powi(2)
+        let weighed = |band: &Moments| band.pixels as f64 * f64::from(band.mean[channel]);
+        let mean = bands.iter().map(weighed).sum::<f64>() / pixels;
+        let squares = |band: &Moments| {
+            let distance = f64::from(band.mean[channel]) - mean;
+            f64::from(band.squares[channel]) + band.pixels as f64 * distance * distance
         };
-        (mean as f32, (images.iter().map(spread).sum::<f64>() / count) as f32)
+        (mean as f32, (bands.iter().map(squares).sum::<f64>() / pixels) as f32)
     };
-    (0..images.first().map_or(0, |(mean, _)| mean.len())).map(of_channel).unzip()
+    (0..bands.first().map_or(0, |band| band.mean.len())).map(of_channel).unzip()
 }
 
 #[inline(always)]

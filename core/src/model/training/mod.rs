@@ -1,7 +1,7 @@
 //! A [`ResNet`](super::ResNet) as the CPU trains it: each residual block is one operation on Burn's tape, and within it
 //! maps stay channels last. Batch norm takes the statistics of the batch, as Burn's module does.
 //!
-//! Statistics and gradients are summed image by image in their order, so that a step gives the same values with any
+//! Statistics and gradients are summed band by band in their order, so that a step gives the same values with any
 //! number of threads.
 
 mod layer;

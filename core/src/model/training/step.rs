@@ -3,7 +3,7 @@
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::layer::{ImageSums, Layer, LayerGradient, Parameters};
+use super::layer::{BandSums, Layer, LayerGradient, Parameters};
 use super::{Normalized, map_tensor, tensor, values};
 use crate::model::convolution::{Loan, Map, Memory, max_pool, max_pool_gradient, pooled_sizes};
 
@@ -51,10 +51,8 @@ impl Stem {
     /// The pooled map.
     pub fn output(&self, margin: usize) -> Map<Loan> {
         let mut pooled = self.memory.map(pooled_sizes(&self.output), margin);
-        let (from, to) = (Map { images: 1, ..self.output.with(()) }, Map { images: 1, ..pooled.with(()) });
-        let maps = self.output.view().values.par_chunks_exact(from.image());
-        maps.zip(pooled.view_mut().values.par_chunks_exact_mut(to.image()))
-            .for_each(|(input, pooled)| max_pool(from.with(input), to.with(pooled)));
+        let bands = pooled.view_mut().cut(1).into_par_iter();
+        bands.for_each(|(band, pooled)| max_pool(self.output.view(), &band, pooled));
         pooled
     }
 }
@@ -164,7 +162,7 @@ impl Step for Residual {
         // ReLU's gate stays in this gradient, which is the shortcut's too.
         let mut outer = self.memory.adopt(self.output.with(owned(gradient)));
         let gate = self.output.with(values(&self.output.values));
-        let mut of_path: Option<(Map<Loan>, Vec<ImageSums>)> = None;
+        let mut of_path: Option<(Map<Loan>, Vec<BandSums>)> = None;
         let mut last = None;
         for (at, layer) in self.path.iter().enumerate().rev() {
             let LayerGradient { raw, gamma, beta } = match of_path.take() {
