@@ -2,12 +2,15 @@
 //! one, stays in registers while it reads its runs, and bias, shortcut and ReLU are applied before it is written. Weights
 //! lie in the order in which tiles read them.
 
+use std::ops::Range;
+
 use fearless_simd::prelude::*;
 use fearless_simd::{Level as Instructions, Simd, dispatch};
 #[cfg(not(target_family = "wasm"))]
 use rayon::prelude::*;
 
-use super::{Band, Map};
+use super::Band;
+use super::map::{LINE, Map};
 
 /// A convolution and its weights as tiles read them.
 #[derive(Debug)]
@@ -142,12 +145,14 @@ impl Convolution {
         let mut weights = vec![0.0; self.bias.len() * depth];
         let pack = |(index, packed): (usize, &mut [f32])| {
             let first = index * panel;
-            for lane in 0..panel.min(channels_out - first) {
-                for place in 0..window {
-                    let (row, column) = (place / columns.window, place % columns.window);
-                    for input in 0..channels_in {
-                        packed[(place * channels_in + input) * panel + lane] =
-                            weight(first + lane, input, row, column);
+            for inputs in together(channels_in, LINE) {
+                for lane in 0..panel.min(channels_out - first) {
+                    for place in 0..window {
+                        let (row, column) = (place / columns.window, place % columns.window);
+                        for input in inputs.clone() {
+                            packed[(place * channels_in + input) * panel + lane] =
+                                weight(first + lane, input, row, column);
+                        }
                     }
                 }
             }
@@ -223,6 +228,11 @@ impl Phase {
 /// Pixels along a side after a convolution or pooling that pads by half its kernel.
 pub(in crate::model) fn output_side(side: usize, stride: usize) -> usize {
     side.saturating_sub(1) / stride + 1
+}
+
+/// Input channels in their order, so many at a time.
+pub(super) fn together(channels: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..channels).step_by(count).map(move |first| first..channels.min(first + count))
 }
 
 /// Output channels of a tile: two vectors, or one where that holds them all.

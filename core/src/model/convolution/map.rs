@@ -2,8 +2,8 @@
 
 use std::ops::{Deref, DerefMut, Range};
 
-/// Channels that change places together: a cache line of them.
-const LINE: usize = 16;
+/// Values that change places together: a cache line of them.
+pub(super) const LINE: usize = 16;
 
 /// A stack of images, channels last, each in a margin of zeros.
 #[derive(Debug, Clone, Copy)]

@@ -9,8 +9,8 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level as Instructions, Simd, dispatch};
 use rayon::prelude::*;
 
-use super::Map;
-use super::kernel::{halves, is_narrow, panel};
+use super::kernel::{halves, is_narrow, panel, together};
+use super::map::{LINE, Map};
 
 /// Output pixels that a tile goes through before the next one does: their gradients stay in the nearest cache.
 const PIXELS: usize = 256;
@@ -54,7 +54,7 @@ pub(in crate::model) fn weight_gradient(
             },
         );
     });
-    unpacked(&sums, [gradient.channels, input.channels, kernel], width)
+    unpacked(&sums, [gradient.channels, input.channels, kernel], width, panel)
 }
 
 /// Places and panels of a part of the work, so that there are as many parts as wanted.
@@ -72,17 +72,29 @@ fn parts(places: usize, panels: usize, wanted: usize) -> (usize, usize) {
 }
 
 /// # Shapes
-/// - `sums`: `[groups,k·k·C_in,width]`
+/// - `sums`: `[groups,k·k·C_in,width]`, a group being some panels
 /// - output: `[C_out,C_in,k,k]`
-fn unpacked(sums: &[f32], [channels_out, channels_in, kernel]: [usize; 3], width: usize) -> Vec<f32> {
+fn unpacked(
+    sums: &[f32],
+    [channels_out, channels_in, kernel]: [usize; 3],
+    width: usize,
+    panel: usize,
+) -> Vec<f32> {
     let window = kernel * kernel;
     let depth = window * channels_in;
     let mut weights = vec![0.0; channels_out * depth];
-    weights.par_chunks_mut(depth.max(1)).enumerate().for_each(|(output, weights)| {
-        let sums = &sums[output / width * depth * width + output % width..];
-        for (index, weight) in weights.iter_mut().enumerate() {
-            let (input, place) = (index / window, index % window);
-            *weight = sums[(place * channels_in + input) * width];
+    weights.par_chunks_mut((panel * depth).max(1)).enumerate().for_each(|(index, weights)| {
+        let first = index * panel;
+        let sums = &sums[first / width * depth * width + first % width..];
+        // A cache line of each output channel's weights at a time.
+        for inputs in together(channels_in, LINE.div_ceil(window)) {
+            for (lane, weights) in weights.chunks_exact_mut(depth).enumerate() {
+                for input in inputs.clone() {
+                    for (place, weight) in weights[input * window..][..window].iter_mut().enumerate() {
+                        *weight = sums[(place * channels_in + input) * width + lane];
+                    }
+                }
+            }
         }
     });
     weights
@@ -226,10 +238,21 @@ impl Product<'_> {
         for (pixel, (_, to)) in self.pixels(pixels).enumerate() {
             let gradient = &self.gradient.values[to + channels.start..to + channels.end];
             for (gradient, packed) in gradient.chunks(panel).zip(packed.chunks_exact_mut(steps)) {
-                packed[pixel * panel..][..gradient.len()].copy_from_slice(gradient);
+                copy(gradient, &mut packed[pixel * panel..]);
             }
         }
     }
+}
+
+/// Line by line: a call for each pixel takes longer than what it copies.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    let (lines, rest) = from.as_chunks::<LINE>();
+    let (to_lines, _) = to.as_chunks_mut::<LINE>();
+    for (line, to) in lines.iter().zip(to_lines) {
+        *to = *line;
+    }
+    to[lines.len() * LINE..][..rest.len()].copy_from_slice(rest);
 }
 
 /// What a tile reads, and the sums of its places from the first output channel on.
