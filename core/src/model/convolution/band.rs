@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::Map;
 
 /// Pixels of a band, about.
+#[cfg(not(target_family = "wasm"))]
 const PIXELS: usize = 512;
 
 /// Some rows of an image with the margin beside them, above the first and below the last row of the image; or all rows
@@ -97,7 +98,7 @@ impl<'a> Map<&'a mut [f32]> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
     use super::*;
 
