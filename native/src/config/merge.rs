@@ -45,22 +45,37 @@ pub(super) fn load(
     let mut table = table_of(&config)?;
     remove_derived(&mut table);
 
-    let mut source = format!("preset {name}");
+    let mut layers = vec![(format!("preset {name}"), table.clone())];
     if let Some((path, mut over)) = from_file {
-        source = path.display().to_string();
         over.remove("preset");
-        merge(&mut table, over, "", &source)?;
-        read_values(&table, &config, &source)?;
+        layers.push((path.display().to_string(), over));
     }
     for assignment in set {
-        source = format!("--set {assignment}");
-        merge(&mut table, parse_assignment(assignment)?, "", &source)?;
-        read_values(&table, &config, &source)?;
+        layers.push((format!("--set {assignment}"), parse_assignment(assignment)?));
     }
-    let merged = read_values(&table, &config, &source)?;
-    // Ranges only now: two settings may need each other.
-    merged.validate(&source)?;
+    let mut merged = read_values(&table, &config, &layers[0].0)?;
+    for (source, over) in layers.iter().skip(1) {
+        merge(&mut table, over.clone(), "", source)?;
+        merged = read_values(&table, &config, source)?;
+    }
+    // Ranges only now: two settings may need each other. To blame is the layer that has set the key.
+    merged.validate("configuration").map_err(|wrong| {
+        match layers.iter().rev().find(|(_, table)| holds(table, &wrong.field)) {
+            Some((source, _)) => InputError { file: source.into(), ..wrong },
+            None => wrong,
+        }
+    })?;
     Ok(merged)
+}
+
+/// Whether a table has a dotted key.
+fn holds(table: &Table, key: &str) -> bool {
+    match key.split_once('.') {
+        Some((first, rest)) => {
+            table.get(first).and_then(Value::as_table).is_some_and(|inner| holds(inner, rest))
+        }
+        None => table.contains_key(key),
+    }
 }
 
 fn read(path: &Path) -> anyhow::Result<Table> {

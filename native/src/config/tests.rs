@@ -105,6 +105,24 @@ fn wrong_values_name_key_expected_and_found() {
 }
 
 #[test]
+fn the_layer_that_set_a_value_out_of_range_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    std::fs::write(&path, "[train]\naccumulate_steps = 0\n").unwrap();
+    let message = |file, set: &[&str]| {
+        let set: Vec<String> = set.iter().map(|set| set.to_string()).collect();
+        RunConfig::load(None, None, file, &set).unwrap_err().to_string()
+    };
+    let other = "data.genes=20";
+    assert!(message(Some(path.as_path()), &[other]).contains("run.toml"));
+    for set in [["train.epochs=0", other], [other, "train.epochs=0"]] {
+        assert!(message(None, &set).contains("--set train.epochs=0"));
+    }
+    // The one key is right without the other.
+    assert!(message(None, &["data.gene_file='a.txt'", other]).contains("--set data.gene_file='a.txt'"));
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("broken.toml");
