@@ -213,7 +213,8 @@ impl ChosenDevice {
             true if half_is_there(&self.device) => Ok(Precision::Half),
             true => {
                 let expected = "a graphics adapter with 16-bit floats (--device gpu or gpu:N)";
-                Err(InputError::in_flag("--half", "device", expected, &self.reason))
+                let found = self.adapter.map_or_else(|| "the CPU".into(), ToString::to_string);
+                Err(InputError::in_flag("--half", "device", expected, found))
             }
         }
     }

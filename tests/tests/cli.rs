@@ -79,7 +79,7 @@ fn a_figure_that_is_there_is_refused_before_anything_is_measured() {
 fn half_precision_is_refused_where_the_device_has_none() {
     let refused = run_line("bench --half --device cpu --only encode");
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
-    for part in ["--half", "16-bit floats", "found CPU"] {
+    for part in ["--half", "16-bit floats", "found the CPU"] {
         assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
     }
     assert!(!refused.stderr.contains("measuring"), "{}", refused.stderr);

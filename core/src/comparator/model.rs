@@ -267,3 +267,22 @@ impl ExpressionModel for ComparatorModel {
         self.inner().steps_read_training_set()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comparator::testing::small_config;
+
+    #[test]
+    fn models_without_a_resnet_have_no_place_for_its_weights() {
+        for architecture in Architecture::ALL.into_iter().filter(|architecture| architecture.is_comparator())
+        {
+            let model = small_config(architecture).build(&Device::flex()).unwrap();
+            let places = match model.with_pretrained_encoder(WeightMap::new()) {
+                Err(WeightsError::Mismatch { missing, .. }) => missing.len(),
+                other => panic!("{}: {other:?}", architecture.name()),
+            };
+            assert_eq!(places > 0, architecture.has_resnet(), "{}", architecture.name());
+        }
+    }
+}

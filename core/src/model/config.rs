@@ -130,6 +130,12 @@ impl Architecture {
         }
     }
 
+    /// Whether its patch encoder is a ResNet.
+    pub fn has_resnet(self) -> bool {
+        use Architecture::{Bleep, Figure2, Published, StNet};
+        matches!(self, Figure2 | Published | StNet | Bleep)
+    }
+
     /// Whether it is a model that MagNet is compared with: it reads bins alone and predicts bins alone.
     pub fn is_comparator(self) -> bool {
         !matches!(self, Architecture::Figure2 | Architecture::Published)

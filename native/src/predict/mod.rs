@@ -66,6 +66,11 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     let precision = chosen.precision(args.half)?;
     let model = ModelFile::load(&args.model, &chosen.device, precision)?;
     model.check_level(level)?;
+    let architecture = model.model.config().architecture;
+    if args.half && !architecture.has_resnet() {
+        let expected = "a model with a ResNet, which is what calculates with 16-bit floats";
+        return Err(InputError::in_file(&args.model, "--half", expected, architecture.name()).into());
+    }
     let genes = if args.genes.is_empty() {
         model.best_genes(level, DEFAULT_MAPS)
     } else {
