@@ -27,7 +27,8 @@ pub struct BenchArgs {
     /// Repetitions before those, not timed
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub warm_up: u32,
-    /// Instead: time and peak memory of graph, forward and slide at these numbers of bins, a process for each
+    /// Instead: time and peak memory of graph, forward and slide (or of what --only names of them) at these numbers of
+    /// bins, a process for each; by the preset demo where none is named
     #[arg(
         long,
         value_name = "N,N",
@@ -37,15 +38,15 @@ pub struct BenchArgs {
     )]
     pub scale: Vec<u32>,
     /// Figure of `--scale` to write: .png, .svg or .html
-    #[arg(long, value_name = "FILE", requires = "scale")]
+    #[arg(long, value_name = "FILE", requires = "scale", conflicts_with_all = ["bins", "patches", "patch_px"])]
     pub plot: Option<PathBuf>,
     /// Replace the figure if it is there
     #[arg(long, requires = "plot")]
     pub overwrite: bool,
-    /// The model: the paper's when nothing is named (`slide` and `--scale`: that of the preset demo)
+    /// The model
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// Measure `encode` and `slide` as `predict --half` does
+    /// Measure `encode` and `slide` as `predict --half` does, on an adapter that has 16-bit floats
     #[arg(long, conflicts_with = "scale")]
     pub half: bool,
     /// Where to compute
@@ -69,7 +70,7 @@ pub enum BenchKind {
     Graph,
     /// Patches from a slide on disk
     Patches,
-    /// A whole slide, from the file to its predictions
+    /// A whole slide, from the file to its predictions; by the preset demo where none is named
     Slide,
 }
 
@@ -140,5 +141,6 @@ mod tests {
             assert!(parsed(&words).is_err(), "{words:?}");
         }
         assert!(parsed(&["--scale", "100", "--bins", "5"]).is_err());
+        assert!(parsed(&["--plot", "a.svg", "--bins", "5"]).is_err());
     }
 }

@@ -26,6 +26,8 @@ pub struct Plan {
     pub parameters: usize,
     /// Steps of the first epoch.
     pub steps_per_epoch: usize,
+    /// Updates of the weights that these make: `train.accumulate_steps` of them one.
+    pub updates_per_epoch: usize,
     /// Epochs.
     pub epochs: usize,
     /// Nodes of the largest batch of the first epoch, halo included.
@@ -85,6 +87,7 @@ pub fn plan(options: &TrainOptions<'_>) -> Result<Plan> {
         genes: setup.panel.len(),
         parameters,
         steps_per_epoch,
+        updates_per_epoch: steps_per_epoch.div_ceil(config.accumulate_steps.max(1)),
         epochs: config.epochs,
         largest_batch,
         memory_mib: (parameters * 4 * copies + patches) as f64 / f64::from(1 << 20),
@@ -138,7 +141,11 @@ impl fmt::Display for Plan {
             }
         }
         writeln!(f, "{} genes, {} parameters, on {}", self.genes, self.parameters, self.device)?;
-        writeln!(f, "epochs: {}; steps in each: {}", self.epochs, self.steps_per_epoch)?;
+        write!(f, "epochs: {}; steps in each: {}", self.epochs, self.steps_per_epoch)?;
+        match self.updates_per_epoch == self.steps_per_epoch {
+            true => writeln!(f)?,
+            false => writeln!(f, ", which make {} updates", self.updates_per_epoch)?,
+        }
         let largest = &self.largest_batch;
         writeln!(
             f,

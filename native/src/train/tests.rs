@@ -260,6 +260,11 @@ fn a_plan_takes_one_step_and_writes_nothing() {
     assert_eq!(plan.train[0].nodes.bin, SIDE * SIDE);
     assert!(plan.steps_per_epoch >= 8 && plan.loss.is_finite() && plan.parameters > 0);
     assert!(plan.to_string().contains("nothing was written"));
+    assert!(!plan.to_string().contains("updates"));
+    let plan =
+        super::plan(&options(root.path(), "run", config(&["train.accumulate_steps=3"]), &never)).unwrap();
+    assert_eq!(plan.updates_per_epoch, plan.steps_per_epoch.div_ceil(3));
+    assert!(plan.to_string().contains(&format!("which make {} updates", plan.updates_per_epoch)));
 }
 
 #[test]

@@ -66,9 +66,8 @@ pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
     let mut series: Vec<Series> = kinds.iter().map(|&kind| Series::new(kind)).collect();
     for &bins in &sizes {
         if kinds.contains(&BenchKind::Slide) {
-            for bins in [bins, WARM_UP_BINS.min(bins)] {
-                draw(&config, bins, folder.path(), console)?;
-            }
+            draw(&config, bins, "", folder.path(), console)?;
+            draw(&config, WARM_UP_BINS.min(bins), ", to warm up", folder.path(), console)?;
         }
         for series in &mut series {
             console.say(format_args!("measuring {} of {bins} bins", series.kind().name()));
@@ -100,10 +99,10 @@ fn slide_folder(folder: &Path, bins: usize) -> std::path::PathBuf {
     folder.join(format!("slide-{bins}"))
 }
 
-fn draw(config: &RunConfig, bins: usize, folder: &Path, console: &Console) -> Result<()> {
+fn draw(config: &RunConfig, bins: usize, purpose: &str, folder: &Path, console: &Console) -> Result<()> {
     let folder = slide_folder(folder, bins);
     if !folder.exists() {
-        console.say(format_args!("drawing a slide of {bins} bins"));
+        console.say(format_args!("drawing a slide of {bins} bins{purpose}"));
         Tissue::new(bins, &config.model).draw(config.train.seed, &folder)?;
     }
     Ok(())
