@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use magnet_core::PerLevel;
+use magnet_core::model::half_is_there;
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
@@ -62,6 +63,7 @@ pub fn run(args: &DoctorArgs, console: &Console) -> anyhow::Result<()> {
     match device::choose(args.device.device, console) {
         Ok(chosen) => {
             checks.push(Check::new("device", Status::Pass, chosen.reason.clone(), ""));
+            checks.push(check_half(half_is_there(&chosen.device)));
             let began = Instant::now();
             match forward::run(&chosen.device) {
                 Ok(result) => {
@@ -145,6 +147,11 @@ fn check_memory(gib: Option<f64>) -> Check {
             Check::new("memory", status, format!("{gib:.1} GiB available"), fix)
         }
     }
+}
+
+fn check_half(is_there: bool) -> Check {
+    let found = if is_there { "on this device: predict --half uses them" } else { "not on this device" };
+    Check::new("16-bit floats", Status::Pass, found.into(), "")
 }
 
 fn check_forward(difference: f64, seconds: f64) -> Check {

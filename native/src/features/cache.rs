@@ -27,8 +27,8 @@ use crate::interrupt;
 use crate::read_ahead::{read_ahead, read_patches};
 use crate::weight_file;
 
-/// Patches that the encoder reads at a time.
-const BATCH: usize = 32;
+/// Pixels that the encoder reads at a time, about: 32 patches of 224 px, 6 of 512.
+const BATCH_PIXELS: usize = 32 * 224 * 224;
 /// Largest accepted cache file.
 const CACHE_LIMIT_BYTES: u64 = 64 << 30;
 const METADATA_KEY: &str = "magnet_features";
@@ -160,12 +160,13 @@ fn compute(
 ) -> Result<Matrix> {
     let cols = encoder.feature_width();
     let mut values = Vec::with_capacity(centers.len() * cols);
-    let batches = centers.chunks(BATCH).enumerate();
+    let at_once = (BATCH_PIXELS / patch_px.saturating_mul(patch_px).max(1)).max(1);
+    let batches = centers.chunks(at_once).enumerate();
     let read = |(batch, centers): (usize, &[SlidePx])| {
         let note = unreadable.map(|unreadable| {
             move |number: usize, error: &SlideError| {
                 if let Some(&center) = centers.get(number) {
-                    unreadable(batch * BATCH + number, center, error);
+                    unreadable(batch * at_once + number, center, error);
                 }
             }
         });
