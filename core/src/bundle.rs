@@ -128,6 +128,13 @@ pub struct SlideDigests {
     pub counts_sha256: String,
 }
 
+impl SlideDigests {
+    /// Whether a slide is this one: by its id, or by the same counts under another id.
+    pub fn is(&self, id: &str, counts_sha256: &str) -> bool {
+        self.id == id || self.counts_sha256 == counts_sha256
+    }
+}
+
 /// Why a bundle was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {

@@ -12,7 +12,7 @@ use magnet_core::{ExpressionModel, GenePanel, MagNetConfig, PerLevel};
 use serde_json::json;
 
 use crate::cli::{ExportArgs, ExportFormat, ImportArgs};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Setting};
 use crate::console::Console;
 use crate::device;
 use crate::error::InputError;
@@ -33,10 +33,10 @@ const MAX_GENES_BYTES: u64 = 16 << 20;
 /// bundle cannot be written.
 pub fn import(args: &ImportArgs, console: &Console) -> Result<()> {
     let panel = read_genes(&args.genes)?;
-    let mut set = args.set.clone();
-    set.push(format!("data.genes={}", panel.len()));
+    let mut settings: Vec<Setting> = args.set.iter().map(|set| Setting::set(set)).collect();
+    settings.push(Setting::flag("--genes", args.genes.display(), format!("data.genes={}", panel.len())));
     let preset = if args.preset == DEFAULT.0 { DEFAULT.1 } else { &args.preset };
-    let run = RunConfig::load(Some(preset), None, args.config.as_deref(), &set)?;
+    let run = RunConfig::load(Some(preset), None, args.config.as_deref(), &settings)?;
     let state = without_prefix(weight_file::read(&args.from)?);
     let file_name = args.from.file_name().unwrap_or_default().to_string_lossy().into_owned();
 
@@ -103,7 +103,7 @@ fn weights_of(
     };
     if state.contains_key("layer1.0.conv1.weight") {
         console.warn(
-            "only the patch encoder is in this file; all other weights are random: train the model first",
+            "only the patch encoder is in this file, all other weights are random: `train --init` makes a model of it",
         );
         return Ok(Weights::of(&model.with_pretrained_encoder(state).map_err(wrong)?)?);
     }

@@ -24,7 +24,7 @@ pub fn command_line() -> Vec<String> {
 }
 
 /// Largest bundle that is read, in bytes; the paper's model has 0.4 GB.
-const MAX_BYTES: u64 = 8 << 30;
+pub const MAX_BYTES: u64 = 8 << 30;
 
 /// A bundle with its model on a device.
 #[derive(Debug)]

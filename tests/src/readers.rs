@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use magnet_core::Bundle;
 use magnet_core::anndata::AnnData;
 use magnet_core::slide::{PyramidOptions, SlidePyramid};
-use magnet_native::config::RunConfig;
+use magnet_native::config::{RunConfig, Setting};
 use magnet_native::dataset::positions::read_positions_bytes;
 use magnet_native::dataset::tenx_matrix::read_tenx_matrix_from;
 use magnet_native::predict::positions;
@@ -79,7 +79,7 @@ pub fn config(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |&byte| byte == 0);
     let file = parts.next().unwrap_or_default();
     let sets = String::from_utf8_lossy(parts.next().unwrap_or_default());
-    let sets: Vec<String> = sets.lines().map(str::to_owned).collect();
+    let sets: Vec<Setting> = sets.lines().map(Setting::set).collect();
     with_file(file, |path| {
         drop(RunConfig::load(None, None, Some(path), &sets));
         drop(RunConfig::load(Some("demo"), None, Some(path), &[]));

@@ -123,15 +123,8 @@ fn config_of(args: &BenchArgs) -> Result<RunConfig> {
     if let Some(genes) = settings.genes.as_ref().filter(|genes| genes.parse::<usize>().is_err()) {
         return Err(InputError::in_flag("--genes", "gene panel", "a number", genes).into());
     }
-    let mut settings = settings.clone();
-    if let Some(genes) = settings.genes.take() {
-        settings.set.push(format!("data.genes={genes}"));
-    }
-    if let Some(seed) = settings.seed.take() {
-        settings.set.push(format!("train.seed={seed}"));
-    }
     let mut config =
-        RunConfig::load(settings.preset.as_deref(), None, settings.config.as_deref(), &settings.set)?;
+        RunConfig::load(settings.preset.as_deref(), None, settings.config.as_deref(), &settings.keys()?)?;
     config.model.genes = config.data.genes;
     // Of a preset that is made for an encoder's features the model's own encoder is measured.
     config.model.validate()?;

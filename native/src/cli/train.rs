@@ -27,6 +27,10 @@ pub struct TrainArgs {
     /// Model to train with the preset's data, labels and schedule
     #[arg(long, value_name = "NAME", value_parser = model_names())]
     pub model: Option<String>,
+    /// Weights to start from: a model file (of an earlier run, or of `import`), or a torchvision ResNet's for the patch
+    /// encoder (.safetensors, .pth); sets train.init
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
     /// Go on from the last checkpoint of the run
     #[arg(long)]
     pub resume: bool,

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use toml::{Table, Value};
 
-use super::{OptimizerConfig, RunConfig, ScheduleConfig, presets};
+use super::{OptimizerConfig, RunConfig, ScheduleConfig, Setting, presets};
 use crate::error::InputError;
 
 /// Keys that the program fills in itself, with what decides them.
@@ -21,7 +21,7 @@ pub(super) fn load(
     preset: Option<&str>,
     model: Option<&str>,
     file: Option<&Path>,
-    set: &[String],
+    settings: &[Setting],
 ) -> anyhow::Result<RunConfig> {
     let from_file = match file {
         Some(path) => Some((path, read(path)?)),
@@ -50,8 +50,8 @@ pub(super) fn load(
         over.remove("preset");
         layers.push((path.display().to_string(), over));
     }
-    for assignment in set {
-        layers.push((format!("--set {assignment}"), parse_assignment(assignment)?));
+    for Setting { written, assignment } in settings {
+        layers.push((written.clone(), parse_assignment(assignment)?));
     }
     let mut merged = read_values(&table, &config, &layers[0].0)?;
     for (source, over) in layers.iter().skip(1) {

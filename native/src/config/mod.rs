@@ -7,6 +7,7 @@ mod merge;
 mod models;
 mod presets;
 
+use std::fmt::Display;
 use std::path::Path;
 
 use magnet_core::MagNetConfig;
@@ -69,6 +70,10 @@ pub enum GeneSelection {
 pub struct TrainConfig {
     /// Seed of every random stream.
     pub seed: u64,
+    /// File of the weights that the run starts from: a model file, or a ResNet in torchvision's names for the patch
+    /// encoder; empty for weights that are drawn.
+    #[serde(default)]
+    pub init: String,
     /// Passes over the training slides.
     pub epochs: usize,
     /// Core bins of a spatial block, at most; one block is one step.
@@ -202,6 +207,27 @@ pub enum KeptEpoch {
     Last,
 }
 
+/// A key that the command line gives a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// As it stands there; errors name it.
+    written: String,
+    /// `key=value`, the value in TOML.
+    assignment: String,
+}
+
+impl Setting {
+    /// A key by `--set key=value`.
+    pub fn set(assignment: &str) -> Self {
+        Self { written: format!("--set {assignment}"), assignment: assignment.to_owned() }
+    }
+
+    /// A key by a flag of its own.
+    pub fn flag(flag: &str, written: impl Display, assignment: String) -> Self {
+        Self { written: format!("{flag} {written}"), assignment }
+    }
+}
+
 impl RunConfig {
     /// The preset of this name.
     ///
@@ -212,7 +238,7 @@ impl RunConfig {
     }
 
     /// The preset (named on the command line, else by the file's key `preset`, else `paper`), made one for `model` where
-    /// that is named ([`RunConfig::with_model`]), then the file's keys, then each `key=value` in turn.
+    /// that is named ([`RunConfig::with_model`]), then the file's keys, then each setting in turn.
     ///
     /// # Errors
     /// An unreadable file, an unknown key, preset or model, a value of a wrong type or out of range; each names the file
@@ -221,9 +247,9 @@ impl RunConfig {
         preset: Option<&str>,
         model: Option<&str>,
         file: Option<&Path>,
-        set: &[String],
+        settings: &[Setting],
     ) -> anyhow::Result<Self> {
-        merge::load(preset, model, file, set)
+        merge::load(preset, model, file, settings)
     }
 
     /// The configuration as a file that [`RunConfig::load`] reads.

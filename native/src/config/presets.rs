@@ -71,6 +71,7 @@ fn paper() -> RunConfig {
         },
         train: TrainConfig {
             seed: 0,
+            init: String::new(),
             epochs: 51,
             batch_bins: 256,
             accumulate_steps: 1,

@@ -1,7 +1,7 @@
 use super::*;
 
 fn load(set: &[&str]) -> anyhow::Result<RunConfig> {
-    let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+    let set: Vec<Setting> = set.iter().map(|set| Setting::set(set)).collect();
     RunConfig::load(Some("st-small"), None, None, &set)
 }
 
@@ -41,7 +41,7 @@ fn later_layers_override_earlier_ones() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, "preset = \"demo\"\n[train]\nepochs = 3\nlearning_rate = 1\n").unwrap();
-    let set = ["train.epochs=4".to_string(), "data.gene_selection=most_variable".to_string()];
+    let set = ["train.epochs=4", "data.gene_selection=most_variable"].map(Setting::set);
     let config = RunConfig::load(None, None, Some(&path), &set).unwrap();
     assert_eq!(config.preset, "demo");
     assert_eq!((config.train.epochs, config.train.learning_rate), (4, 1.0));
@@ -110,7 +110,7 @@ fn the_layer_that_set_a_value_out_of_range_is_named() {
     let path = folder.path().join("run.toml");
     std::fs::write(&path, "[train]\naccumulate_steps = 0\n").unwrap();
     let message = |file, set: &[&str]| {
-        let set: Vec<String> = set.iter().map(|set| set.to_string()).collect();
+        let set: Vec<Setting> = set.iter().map(|set| Setting::set(set)).collect();
         RunConfig::load(None, None, file, &set).unwrap_err().to_string()
     };
     let other = "data.genes=20";

@@ -182,11 +182,8 @@ fn refuse_training_slide(
     console: &Console,
 ) -> Result<(), InputError> {
     let provenance = &model.bundle.metadata.provenance;
-    // The same counts under another name are the same slide.
-    let trained = provenance
-        .training_slides
-        .iter()
-        .find(|trained| trained.id == slide.id || trained.counts_sha256 == slide.counts_sha256);
+    let trained =
+        provenance.training_slides.iter().find(|trained| trained.is(&slide.id, &slide.counts_sha256));
     if let Some(trained) = trained {
         let found = match trained.id == slide.id {
             true => format!("{}, which the model was trained on", slide.id),

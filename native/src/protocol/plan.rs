@@ -352,6 +352,7 @@ pub(super) fn train_args(args: &ProtocolArgs, model: Option<&str>) -> TrainArgs 
         out: args.out.clone(),
         settings: args.settings.clone(),
         model: model.map(str::to_owned),
+        init: None,
         resume: false,
         dry_run: false,
         half: false,

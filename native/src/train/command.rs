@@ -1,12 +1,10 @@
 //! The `train` command: from its arguments to a run.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::{TrainOptions, TrainSummary, WideSource, plan, run};
 use crate::cli::TrainArgs;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Setting};
 use crate::console::Console;
 use crate::device;
 use crate::error::InputError;
@@ -79,25 +77,12 @@ pub fn config_from(args: &TrainArgs) -> Result<RunConfig> {
         None if args.resume && names_none && own.is_file() => Some(own.as_path()),
         None => None,
     };
-    let mut set = args.settings.set.clone();
-    if let Some(seed) = args.settings.seed {
-        set.push(format!("train.seed={seed}"));
+    let mut settings = args.settings.keys()?;
+    if let Some(path) = &args.init {
+        let assignment = format!("train.init={}", toml::Value::from(path.display().to_string()));
+        settings.push(Setting::flag("--init", path.display(), assignment));
     }
-    if let Some(genes) = &args.settings.genes {
-        match genes.parse::<usize>() {
-            Ok(count) => set.push(format!("data.genes={count}")),
-            Err(_) if Path::new(genes).is_file() => {
-                set.push("data.gene_selection=file".into());
-                // A literal string, so that no character of the path means anything to TOML.
-                set.push(format!("data.gene_file='{genes}'"));
-            }
-            Err(_) => {
-                let expected = "a number or an existing file";
-                return Err(InputError::in_flag("--genes", "gene panel", expected, genes).into());
-            }
-        }
-    }
-    let config = RunConfig::load(args.settings.preset.as_deref(), args.model.as_deref(), file, &set)?;
+    let config = RunConfig::load(args.settings.preset.as_deref(), args.model.as_deref(), file, &settings)?;
     if config.needs_encoder() && args.settings.encoder.is_none() && args.settings.features.is_none() {
         let expected = "--encoder FILE or --features DIR, which this preset is made for";
         return Err(InputError::in_flag("--preset", &config.preset, expected, "neither").into());

@@ -1,12 +1,13 @@
 //! Training: from slides of a prepared dataset to a run folder with checkpoints, metrics and a model bundle.
 //!
-//! `data` lays slides out and makes labels, `batches` cuts and augments, `trainer` is the loop, `output` writes the run
-//! folder. [`run`] puts them together; [`plan`] does everything but train.
+//! `data` lays slides out and makes labels, `initial` reads the weights that a run starts from, `batches` cuts and
+//! augments, `trainer` is the loop, `output` writes the run folder. [`run`] puts them together; [`plan`] does everything but train.
 
 pub mod batches;
 mod command;
 pub mod data;
 pub mod ema;
+mod initial;
 pub mod loss_terms;
 pub mod optimizer;
 mod output;

@@ -275,11 +275,11 @@ impl ModuleVisitor for Restore<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RunConfig;
+    use crate::config::{RunConfig, Setting};
     use burn::nn::{Linear, LinearConfig};
 
     fn config(set: &[&str]) -> TrainConfig {
-        let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+        let set: Vec<Setting> = set.iter().map(|set| Setting::set(set)).collect();
         RunConfig::load(Some("paper"), None, None, &set).unwrap().train
     }
 

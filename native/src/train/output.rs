@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use magnet_core::bundle::{Bundle, BundleMetadata, HeldOut, HeldOutLevel, Provenance};
+use magnet_core::bundle::{Bundle, BundleMetadata, HeldOut, HeldOutLevel, Provenance, SlideDigests};
 use magnet_core::level::PerLevel;
 use magnet_core::metrics::{Evaluation, LevelScores};
 use magnet_core::weights::Precision;
 use serde::{Deserialize, Serialize};
 
+use super::data::TrainingSlide;
+use super::initial::InitialWeights;
 use super::loss_terms::LossTerms;
 use super::setup::Setup;
 use super::trainer::Trained;
@@ -191,8 +193,14 @@ impl RunFolder {
             selected_on_validation: selected || options.config.train.early_stopping.patience > 0,
             levels: PerLevel::from_fn(|level| validation.scores.get(level).as_ref().map(held_out_level)),
         });
-        let digests = |slides: &[super::data::TrainingSlide]| {
-            slides.iter().map(|slide| slide.digests.clone()).collect()
+        let digests = |slides: &[TrainingSlide], earlier: fn(&InitialWeights) -> &Vec<SlideDigests>| {
+            let mut digests: Vec<SlideDigests> = slides.iter().map(|slide| slide.digests.clone()).collect();
+            for slide in setup.initial.iter().flat_map(earlier) {
+                if !digests.contains(slide) {
+                    digests.push(slide.clone());
+                }
+            }
+            digests
         };
         let bundle = Bundle {
             metadata: BundleMetadata {
@@ -210,8 +218,8 @@ impl RunFolder {
                     device: options.device_name.clone(),
                     epochs: trained.position.epoch,
                     kept_epoch: trained.kept_epoch,
-                    training_slides: digests(&setup.training),
-                    validation_slides: digests(&setup.validation),
+                    training_slides: digests(&setup.training, |initial| &initial.training_slides),
+                    validation_slides: digests(&setup.validation, |initial| &initial.validation_slides),
                 },
             },
             weights: trained.weights,

@@ -1,5 +1,6 @@
 //! What a run stands on: its slides, genes, statistics and features, checked before anything is written.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use magnet_core::model::{MagNetConfig, WideFeatures};
 use magnet_core::weights::Weights;
 
 use super::data::{self, TrainingSlide};
+use super::initial::InitialWeights;
 use super::{TrainOptions, WideSource};
 use crate::config::DataConfig;
 use crate::console::Console;
@@ -36,6 +38,8 @@ pub struct Setup {
     pub wide_encoder: Option<WideEncoderIdentity>,
     /// The frozen encoder's tensors.
     pub frozen: Option<Weights>,
+    /// The weights that the run starts from, where they are not drawn.
+    pub initial: Option<InitialWeights>,
     /// Digest of all that must stay the same for a run to continue.
     pub run_digest: String,
 }
@@ -122,6 +126,16 @@ impl Setup {
         model.comparator.references = model.comparator.references.min(bins.max(1));
         model.wide_features = wide.kind(&training)?;
         model.validate().context("configuration")?;
+        let initial = match options.config.train.init.as_str() {
+            "" => None,
+            path => {
+                let initial = InitialWeights::open(Path::new(path), &model, &panel, console)?;
+                validation
+                    .iter()
+                    .try_for_each(|slide| initial.check_validation(&slide.id, &slide.counts_sha256))?;
+                Some(initial)
+            }
+        };
 
         let lay_out = |slides: &[SlideData]| {
             slides
@@ -155,8 +169,9 @@ impl Setup {
         let validation = prepare(&validation, validation_layouts)?;
 
         let (wide_encoder, frozen) = wide.into_identity();
-        let run_digest = run_digest(options, &training, &validation, wide_encoder.as_ref())?;
-        Ok(Self { model, panel, statistics, training, validation, wide_encoder, frozen, run_digest })
+        let run_digest =
+            run_digest(options, &training, &validation, wide_encoder.as_ref(), initial.as_ref())?;
+        Ok(Self { model, panel, statistics, training, validation, wide_encoder, frozen, initial, run_digest })
     }
 
     /// The device on which gradients are taken.
@@ -285,10 +300,16 @@ fn run_digest(
     training: &[TrainingSlide],
     validation: &[TrainingSlide],
     wide_encoder: Option<&WideEncoderIdentity>,
+    initial: Option<&InitialWeights>,
 ) -> Result<String> {
     let digests =
         |slides: &[TrainingSlide]| slides.iter().map(|slide| slide.digests.clone()).collect::<Vec<_>>();
-    let all =
-        serde_json::json!([options.config.digest()?, digests(training), digests(validation), wide_encoder,]);
+    let all = serde_json::json!([
+        options.config.digest()?,
+        digests(training),
+        digests(validation),
+        wide_encoder,
+        initial.map(|initial| &initial.sha256),
+    ]);
     Ok(sha256_hex(all.to_string().as_bytes()))
 }

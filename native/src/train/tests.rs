@@ -6,10 +6,13 @@ use magnet_core::anndata::{AnnData, AxisTable, Values};
 use magnet_core::bundle::Bundle;
 use magnet_core::coordinates::SlidePx;
 use magnet_core::expression::{CountMatrix, Normalization, ValueKind};
+use magnet_core::model::WeightTensor;
 use magnet_core::random::stream;
+use magnet_core::weights::{Precision, Weights, safetensors_bytes};
 use rand::RngExt;
 
 use super::*;
+use crate::config::Setting;
 use crate::dataset::Dataset;
 use crate::error::{Interrupted, exit, exit_code};
 
@@ -72,7 +75,7 @@ fn config(set: &[&str]) -> RunConfig {
         "model.levels.spot={tile_um=64, patch_um=64, patch_px=8}",
         "model.levels.region={tile_um=128, patch_um=128, patch_px=8}",
     ];
-    let set: Vec<String> = tiny.iter().chain(set).map(|s| s.to_string()).collect();
+    let set: Vec<Setting> = tiny.iter().chain(set).map(|set| Setting::set(set)).collect();
     RunConfig::load(Some("demo"), None, None, &set).unwrap()
 }
 
@@ -265,6 +268,132 @@ fn a_plan_takes_one_step_and_writes_nothing() {
         super::plan(&options(root.path(), "run", config(&["train.accumulate_steps=3"]), &never)).unwrap();
     assert_eq!(plan.updates_per_epoch, plan.steps_per_epoch.div_ceil(3));
     assert!(plan.to_string().contains(&format!("which make {} updates", plan.updates_per_epoch)));
+}
+
+/// The bundle that a run makes.
+fn bundle_of(options: &TrainOptions<'_>) -> Bundle {
+    Bundle::from_bytes(&fs::read(run(options).unwrap().model).unwrap()).unwrap()
+}
+
+/// Settings of a run that starts from a file and hardly moves.
+fn still(init: &Path, set: &[&str]) -> RunConfig {
+    let init = format!("train.init='{}'", init.display());
+    let rate = "train.learning_rate=1e-30";
+    config(&[&["train.epochs=1", "train.ema_decay=0", rate, &init], set].concat())
+}
+
+/// The tensors that two models share bit for bit, and those that differ; running statistics move without any rate.
+fn compared(a: &Bundle, b: &Bundle) -> (Vec<String>, Vec<String>) {
+    let names = a.weights.arrays.keys().filter(|name| !name.contains("running")).cloned();
+    names.partition(|name| a.weights.arrays.get(name) == b.weights.arrays.get(name))
+}
+
+#[test]
+fn a_run_starts_from_another_models_weights() {
+    let root = dataset();
+    let first = bundle_of(&options(root.path(), "first", config(&["train.epochs=1"]), &never));
+    let init = root.path().join("first/model.safetensors");
+
+    let same = bundle_of(&options(root.path(), "same", still(&init, &[]), &never));
+    assert_eq!(compared(&first, &same).1, Vec::<String>::new());
+    let drawn =
+        bundle_of(&options(root.path(), "drawn", config(&["train.epochs=1", "train.seed=1"]), &never));
+    assert!(compared(&first, &drawn).0.len() < compared(&first, &drawn).1.len());
+
+    // Other genes are drawn, parts that only one of both has stay as they are or are left out.
+    let set = ["data.genes=3", "model.depth.enabled=false"];
+    let c_alone = TrainOptions {
+        train: vec!["c".into()],
+        valid: vec![],
+        ..options(root.path(), "genes", still(&init, &set), &never)
+    };
+    let other = bundle_of(&c_alone);
+    let (equal, different) = compared(&other, &first);
+    assert!(equal.iter().any(|name| name.starts_with("patch_encoder.")), "{equal:?}");
+    assert!(equal.iter().any(|name| name.starts_with("graph_attention.")), "{equal:?}");
+    assert!(
+        !different.is_empty() && different.iter().all(|name| name.starts_with("gene_head.")),
+        "{different:?}"
+    );
+    let back = root.path().join("genes/model.safetensors");
+    let whole = bundle_of(&TrainOptions {
+        train: vec!["c".into()],
+        valid: vec![],
+        ..options(root.path(), "whole", still(&back, &[]), &never)
+    });
+    assert!(compared(&other, &whole).0.iter().any(|name| name.starts_with("patch_encoder.")));
+
+    // What the weights were fitted to before is known of all that came of them.
+    let ids = |bundle: &Bundle| {
+        let slides = bundle.metadata.provenance.training_slides.iter();
+        slides.map(|slide| slide.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&same), ["a", "b"]);
+    assert_eq!(ids(&whole), ["c", "a", "b"]);
+}
+
+#[test]
+fn a_run_starts_from_a_pretrained_encoder() {
+    let root = dataset();
+    let first = bundle_of(&options(root.path(), "first", config(&["train.epochs=1"]), &never));
+    // Under torchvision's names.
+    let renamed = first.weights.arrays.iter().filter_map(|(name, tensor)| {
+        let name = name.strip_prefix("patch_encoder.resnet.")?;
+        let name = [("downsample.conv", "downsample.0"), ("downsample.bn", "downsample.1")]
+            .into_iter()
+            .chain([("gamma", "weight"), ("beta", "bias")])
+            .fold(name.to_owned(), |name, (ours, theirs)| name.replace(ours, theirs));
+        Some((name, tensor.clone()))
+    });
+    let init = root.path().join("resnet.safetensors");
+    let entries = Weights { arrays: renamed.collect() }.to_entries("", Precision::Single);
+    fs::write(&init, safetensors_bytes(&entries, "format", "pt".into()).unwrap()).unwrap();
+    let other = bundle_of(&options(root.path(), "other", still(&init, &["train.seed=1"]), &never));
+    let (equal, different) = compared(&first, &other);
+    let is_of_resnet = |name: &&String| name.starts_with("patch_encoder.resnet.");
+    assert!(equal.iter().filter(is_of_resnet).count() > 3, "{equal:?}");
+    assert_eq!(different.iter().find(is_of_resnet), None);
+    assert!(different.contains(&"patch_encoder.fc.weight".to_owned()), "{different:?}");
+    let trained = &other.metadata.provenance.training_slides;
+    assert_eq!(trained.len(), 2);
+}
+
+#[test]
+fn weights_that_a_run_cannot_start_from_are_refused() {
+    let root = dataset();
+    run(&options(root.path(), "first", config(&["train.epochs=1"]), &never)).unwrap();
+    let model = root.path().join("first/model.safetensors");
+    let other = root.path().join("other.safetensors");
+    let tensor = WeightTensor { shape: vec![1], values: vec![1.0] };
+    let entries = Weights { arrays: [("odd".to_owned(), tensor)].into() }.to_entries("", Precision::Single);
+    fs::write(&other, safetensors_bytes(&entries, "format", "pt".into()).unwrap()).unwrap();
+    let text = root.path().join("weights.txt");
+    fs::write(&text, "none").unwrap();
+    let base = |config| options(root.path(), "run", config, &never);
+    let cut = root.path().join("cut.safetensors");
+    fs::write(&cut, &fs::read(&model).unwrap()[..5000]).unwrap();
+    let cases = [
+        (base(still(&root.path().join("none.safetensors"), &[])), vec!["none.safetensors"]),
+        (base(still(&text, &[])), vec!["weights.txt", ".safetensors, .pth or .pt"]),
+        (base(still(&cut, &[])), vec!["cut.safetensors", "safetensors"]),
+        (base(still(&other, &[])), vec!["other.safetensors", "a model file, or a ResNet", "odd"]),
+        (
+            base(still(&model, &["model.width=4"])),
+            vec!["model.safetensors", "of another shape", "patch_encoder.fc.weight: expected [", "found ["],
+        ),
+        (base(still(&model, &["model.graph.layers=2"])), vec!["missing (", "graph_attention.bin.layers.1."]),
+        (
+            TrainOptions { train: vec!["c".into()], valid: vec!["a".into()], ..base(still(&model, &[])) },
+            vec!["--valid", "was not trained on", "found a"],
+        ),
+    ];
+    for (options, parts) in cases {
+        let message = format!("{:#}", run(&options).map(|_| ()).unwrap_err());
+        for part in parts {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(!root.path().join("run").exists(), "{message}");
+    }
 }
 
 #[test]

@@ -72,14 +72,19 @@ pub struct Trained {
     pub rows: Vec<EpochRow>,
 }
 
-/// The untrained model of a run, on a device with autodiff, and the training bins that it is given: a function of the
-/// seed.
+/// The model that a run starts with, on a device with autodiff, and the training bins that it is given: a function of the
+/// seed and of the weights that the run starts from.
 pub fn initial_model(setup: &Setup, config: &TrainConfig, device: &Device) -> Result<(Model, TrainingRows)> {
     let statistics = PerLevel::from_fn(|level| {
         let statistics = setup.statistics.get(level);
         (statistics.mean.clone(), statistics.sd.clone())
     });
-    let mut model = drawn_model(&setup.model, config.seed, device)?.with_gene_statistics(&statistics)?;
+    let drawn = drawn_model(&setup.model, config.seed, device)?;
+    let model = match &setup.initial {
+        Some(initial) => initial.put_into(drawn)?,
+        None => drawn,
+    };
+    let mut model = model.with_gene_statistics(&statistics)?;
     let rows = TrainingRows::choose(&model, &setup.training, config);
     if model.steps_read_training_set() {
         model = with_training_set(model, &setup.training, &rows, config.batch_bins, device)?;
